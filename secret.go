@@ -1,0 +1,30 @@
+package holdfast
+
+import "log/slog"
+
+const mask = "********"
+
+// Secret is a value that must not be shown. It prints, logs and marshals as a mask; Reveal is the one way to its
+// text, so that every use can be found by name.
+type Secret struct{ text string }
+
+// NewSecret wraps text.
+func NewSecret(text string) Secret { return Secret{text} }
+
+// Reveal returns the secret itself.
+func (s Secret) Reveal() string { return s.text }
+
+// IsZero reports whether no secret is set.
+func (s Secret) IsZero() bool { return s.text == "" }
+
+// String returns a mask.
+func (s Secret) String() string { return mask }
+
+// GoString returns a mask.
+func (s Secret) GoString() string { return mask }
+
+// MarshalText returns a mask.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(mask), nil }
+
+// LogValue returns a mask.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(mask) }
