@@ -23,6 +23,7 @@ type Event struct {
 	Bytes   int64      `json:"bytes,omitempty"`
 	Total   int64      `json:"total,omitempty"`
 	Stored  int64      `json:"stored,omitempty"`
+	Seconds float64    `json:"seconds,omitempty"`
 	Message string     `json:"message,omitempty"`
 }
 

@@ -1,0 +1,183 @@
+// Package report holds what a drill found, and renders it for people: Markdown and HTML.
+//
+// It hides the wording and the layout of a proof report. It is not its job to find anything out, or to store it. A
+// report carries inner names (tables, files): it is stored sealed, or written where the reader of the data wants it.
+package report
+
+import (
+	"fmt"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/source"
+)
+
+// Drill is the record of one drill.
+type Drill struct {
+	Verdict  holdfast.Verdict `json:"verdict"`
+	Who      string           `json:"who"`
+	Host     string           `json:"host"`
+	Version  string           `json:"version"`
+	Started  time.Time        `json:"started"`
+	Finished time.Time        `json:"finished"`
+	Next     time.Time        `json:"next_due"`
+	Backup   Backup           `json:"backup"`
+	Checks   []Check          `json:"checks"`
+	Sources  []Source         `json:"sources"`
+	Issues   []string         `json:"issues"`
+	Phases   []Phase          `json:"phases"`
+	Opted    []string         `json:"opted,omitempty"` // safety that was given up by explicit choice
+}
+
+// Backup is what the report says of the backup that was drilled.
+type Backup struct {
+	ID            holdfast.BackupID `json:"id"`
+	Job           holdfast.JobName  `json:"job"`
+	Host          string            `json:"host"`
+	Time          time.Time         `json:"time"`
+	Reason        string            `json:"reason,omitempty"`
+	Complete      bool              `json:"complete"`
+	Stored        int64             `json:"stored_bytes"`
+	Plain         int64             `json:"plain_bytes"`
+	Digest        string            `json:"manifest_sha256"`
+	Signer        string            `json:"signer"`
+	SignerTrusted bool              `json:"signer_trusted"`
+	Missing       []string          `json:"missing,omitempty"`
+}
+
+// Result of one check.
+type Result string
+
+// The results.
+const (
+	Passed  Result = "passed"
+	Failed  Result = "failed"
+	Unknown Result = "not tested"
+	None    Result = "not in this backup"
+)
+
+// Check is one line of the checklist.
+type Check struct {
+	Name   string `json:"name"` // integrity, secrets, config, data, start, health, assertions
+	Result Result `json:"result"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// Phase is a named part of the time it took: together they are the recovery time.
+type Phase struct {
+	Name    string        `json:"name"`
+	Elapsed time.Duration `json:"nanoseconds"`
+}
+
+// Source is what was found of one source.
+type Source struct {
+	Name        holdfast.SourceName `json:"name"`
+	Kind        holdfast.Kind       `json:"kind"`
+	Secret      bool                `json:"secret"`
+	Rows        []Row               `json:"rows"`
+	Differences []string            `json:"differences,omitempty"`
+	Texts       []string            `json:"texts,omitempty"` // "text differs", fails nothing
+	Listed      []string            `json:"listed,omitempty"`
+	Exclusions  []string            `json:"exclusions,omitempty"`
+	Notes       []string            `json:"notes,omitempty"`
+	Compared    int                 `json:"compared"`
+	Error       string              `json:"error,omitempty"`
+	Properties  map[string]string   `json:"properties,omitempty"`
+	Assertions  []Assertion         `json:"assertions,omitempty"`
+}
+
+// Row is one line of the table "stored, restored, difference".
+type Row struct {
+	Class    string `json:"class"`
+	Name     string `json:"name"`
+	Stored   int64  `json:"stored"`
+	Restored int64  `json:"restored"`
+	Unit     string `json:"unit"` // rows or bytes
+	Same     bool   `json:"same"` // digest included
+}
+
+// Assertion is a user's own check.
+type Assertion struct {
+	Name   string `json:"name"`
+	Query  string `json:"query"`
+	Result Result `json:"result"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// RPO is how much time the backup would have lost at the moment of the drill.
+func (d *Drill) RPO() time.Duration { return d.Started.Sub(d.Backup.Time) }
+
+// RTO is how long it took until everything stood again, checks included.
+func (d *Drill) RTO() time.Duration {
+	var sum time.Duration
+	for _, phase := range d.Phases {
+		sum += phase.Elapsed
+	}
+	return sum
+}
+
+// Differences counts what fails, what only differs in text, and all that was compared.
+func (d *Drill) Differences() (failing, texts, compared int) {
+	for _, src := range d.Sources {
+		failing += len(src.Differences)
+		texts += len(src.Texts)
+		compared += src.Compared
+	}
+	return failing, texts, compared
+}
+
+// Rows pairs the countable facts of both sides for the table of the report. Classes with neither rows nor bytes are left
+// to Differences. At most limit rows that are the same are kept per class; rows that differ are always kept.
+func Rows(stored, restored []source.Fact, limit int) []Row {
+	type key struct{ class, name string }
+	back := make(map[key]source.Fact, len(restored))
+	for _, fact := range restored {
+		back[key{fact.Class, fact.Name}] = fact
+	}
+	var rows []Row
+	kept := make(map[string]int)
+	for _, fact := range stored {
+		if fact.Rule != source.Exact || fact.Digest == "" {
+			continue
+		}
+		other, found := back[key{fact.Class, fact.Name}]
+		row := Row{Class: fact.Class, Name: fact.Name, Stored: fact.Bytes, Restored: other.Bytes, Unit: "bytes"}
+		if fact.Class == "table" {
+			row.Stored, row.Restored, row.Unit = fact.Rows, other.Rows, "rows"
+		}
+		row.Same = found && fact.Rows == other.Rows && fact.Bytes == other.Bytes && fact.Digest == other.Digest && fact.Text == other.Text
+		if row.Same {
+			if kept[fact.Class] >= limit {
+				continue
+			}
+			kept[fact.Class]++
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// Size prints bytes for people, in powers of 1000.
+func Size(n int64) string {
+	units := []string{"B", "kB", "MB", "GB", "TB", "PB"}
+	value, unit := float64(n), 0
+	for value >= 999.5 && unit < len(units)-1 {
+		value /= 1000
+		unit++
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", value, units[unit])
+}
+
+// Span prints a duration for people.
+func Span(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%.0f days", d.Hours()/24)
+	case d >= time.Minute:
+		return d.Round(time.Second).String()
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}
