@@ -1,0 +1,437 @@
+// Package local keeps a store in a directory of a mounted filesystem.
+//
+// It hides temporary files, links, fsync and the order of directory listings. Beside the laws of store.Driver it
+// has two of its own: only the owner can read anything (directories 0700, files 0600), and a directory without the
+// marker file is never written to, so that a backup does not land in the empty mount point of a disk that is not
+// there.
+//
+// It is not its job to retry, or to know what a backup is.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast"
+	"holdfast/internal/durable"
+	"holdfast/internal/store"
+)
+
+// marker is the file that makes a directory a store. Its name begins with a dot, so that it is no object.
+const marker = ".holdfast-store"
+
+const markerText = "This directory is a holdfast store. Without this file holdfast does not write here.\n"
+
+const (
+	dirMode  = 0o700
+	fileMode = 0o600
+)
+
+// Options tunes [Open].
+type Options struct {
+	// Create makes the directory and the marker when they are missing. The parent directory must exist.
+	Create bool
+}
+
+// Driver is a store in a directory.
+type Driver struct {
+	dir  string
+	root *os.Root
+
+	// dirs orders making directories: who finds a directory made by another call must know that it is durable.
+	dirs sync.Mutex
+}
+
+var _ store.Driver = (*Driver)(nil)
+
+// Open opens the store in dir. Without opt.Create it fails, with a hint, when dir is missing or has no marker: it
+// satisfies fs.ErrNotExist then.
+func Open(dir string, opt Options) (*Driver, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	if opt.Create {
+		if err := create(dir); err != nil {
+			return nil, fmt.Errorf("create store %s: %w", dir, classify(err))
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, notThere(dir, err)
+	}
+	d := &Driver{dir: dir, root: root}
+	if err := d.check(); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return d, nil
+}
+
+func create(dir string) error {
+	err := os.Mkdir(dir, dirMode)
+	if err == nil {
+		err = durable.SyncDir(filepath.Dir(dir))
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	err = durable.CreateFile(filepath.Join(dir, marker), []byte(markerText), fileMode)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// check looks for the marker again: a disk can go while its store is open.
+func (d *Driver) check() error {
+	if _, err := d.root.Lstat(marker); err != nil {
+		return notThere(d.dir, err)
+	}
+	return nil
+}
+
+func notThere(dir string, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("open store %s: %w", dir, classify(err))
+	}
+	return holdfast.WithHint(fmt.Errorf("open store %s: there is no store: %w", dir, fs.ErrNotExist),
+		"mount the disk, or run `holdfast init` if this is to become a new store")
+}
+
+// Close releases the directory. Readers that are still open stay usable.
+func (d *Driver) Close() error { return d.root.Close() }
+
+// Put stores what r has under name.
+func (d *Driver) Put(ctx context.Context, name string, r io.Reader) error {
+	if err := store.CheckName(name); err != nil {
+		return err
+	}
+	err := d.put(ctx, name, obey(ctx, r))
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) {
+		return fmt.Errorf("put %s: %w: part of the name is an object, or the name is part of others: %w", name, store.ErrExists, err)
+	}
+	if err != nil {
+		return fmt.Errorf("put %s: %w", name, classify(err))
+	}
+	return nil
+}
+
+func (d *Driver) put(ctx context.Context, name string, r io.Reader) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := d.check(); err != nil {
+		return err
+	}
+	switch existing, err := d.root.Open(name); {
+	case err == nil:
+		defer existing.Close()
+		return d.confirm(name, existing, r)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	f, err := d.create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if _, err := f.ReadFrom(r); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for {
+		err := f.Commit()
+		switch {
+		case errors.Is(err, fs.ErrExist):
+			existing, err := d.root.Open(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // deleted in between: the name is free again
+			}
+			if err != nil {
+				return err
+			}
+			defer existing.Close()
+			return d.confirm(name, existing, io.NewSectionReader(f, 0, f.Size()))
+		case errors.Is(err, fs.ErrNotExist):
+			// Delete removes directories that became empty, this one included.
+			if err := d.makeParents(name); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// create begins the file for name. Its directory is made first, and again when a Delete takes it away in between.
+func (d *Driver) create(name string) (*durable.File, error) {
+	for attempt := 0; ; attempt++ {
+		if err := d.makeParents(name); err != nil {
+			return nil, err
+		}
+		f, err := durable.Create(d.root, name, fileMode)
+		if errors.Is(err, fs.ErrNotExist) && attempt < 100 {
+			continue
+		}
+		return f, err
+	}
+}
+
+// confirm succeeds when r has the bytes of the stored file, and makes sure that they are durable: the run that wrote
+// them may have been killed before it knew.
+func (d *Driver) confirm(name string, existing *os.File, r io.Reader) error {
+	same, err := equal(existing, r)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return store.ErrExists
+	}
+	return errors.Join(existing.Sync(), durable.SyncDirIn(d.root, path.Dir(name)))
+}
+
+func equal(a, b io.Reader) (bool, error) {
+	const size = 256 << 10
+	left, right := make([]byte, size), make([]byte, size)
+	for {
+		n, errA := io.ReadFull(a, left)
+		m, errB := io.ReadFull(b, right)
+		for _, err := range []error{errA, errB} {
+			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+				return false, err
+			}
+		}
+		if n != m || string(left[:n]) != string(right[:m]) {
+			return false, nil
+		}
+		if n < size {
+			return true, nil
+		}
+	}
+}
+
+// makeParents makes the directories above name, each durable before anything is put into it.
+func (d *Driver) makeParents(name string) error {
+	d.dirs.Lock()
+	defer d.dirs.Unlock()
+	for i := range len(name) {
+		if name[i] != '/' {
+			continue
+		}
+		switch err := d.root.Mkdir(name[:i], dirMode); {
+		case errors.Is(err, fs.ErrExist):
+			continue
+		case err != nil:
+			return err
+		}
+		if err := durable.SyncDirIn(d.root, path.Dir(name[:i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Open reads length bytes of name from offset; length -1 reads to the end.
+func (d *Driver) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if err := store.CheckName(name); err != nil {
+		return nil, err
+	}
+	r, err := d.open(ctx, name, offset, length)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, classify(err))
+	}
+	return r, nil
+}
+
+func (d *Driver) open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if offset < 0 || length < -1 {
+		return nil, fmt.Errorf("range %d+%d is not valid", offset, length)
+	}
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, errors.Join(d.check(), err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrNotExist // a directory is only the beginning of names
+	}
+	if err == nil {
+		_, err = f.Seek(offset, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if length < 0 {
+		return reader{obey(ctx, f), f}, nil
+	}
+	return reader{obey(ctx, io.LimitReader(f, length)), f}, nil
+}
+
+type reader struct {
+	io.Reader
+	io.Closer
+}
+
+// List yields every object whose name begins with prefix, ordered by name.
+func (d *Driver) List(ctx context.Context, prefix string) iter.Seq2[store.Object, error] {
+	return func(yield func(store.Object, error) bool) {
+		err := d.check()
+		if err == nil {
+			err = d.walk(ctx, ".", prefix, yield)
+		}
+		if err != nil && !errors.Is(err, errStopped) {
+			yield(store.Object{}, fmt.Errorf("list %s: %w", d.dir, classify(err)))
+		}
+	}
+}
+
+var errStopped = errors.New("the caller stopped listing")
+
+// walk lists the directory dir. Names are ordered as whole strings, where "a-b" comes before "a/b": a directory is
+// therefore compared with its slash.
+func (d *Driver) walk(ctx context.Context, dir, prefix string, yield func(store.Object, error) bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f, err := d.root.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) && dir != "." {
+		return nil // deleted while listing
+	}
+	if err != nil {
+		return err
+	}
+	entries, err := f.ReadDir(-1)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	type candidate struct {
+		name  string
+		entry fs.DirEntry
+	}
+	var found []candidate
+	for _, entry := range entries {
+		name := path.Join(dir, entry.Name())
+		if store.CheckName(name) != nil {
+			continue // the marker, temporary files, lost+found and the like are no objects
+		}
+		if entry.IsDir() {
+			name += "/"
+		}
+		if strings.HasPrefix(name, prefix) || entry.IsDir() && strings.HasPrefix(prefix, name) {
+			found = append(found, candidate{name, entry})
+		}
+	}
+	slices.SortFunc(found, func(a, b candidate) int { return strings.Compare(a.name, b.name) })
+	for _, c := range found {
+		if c.entry.IsDir() {
+			if err := d.walk(ctx, strings.TrimSuffix(c.name, "/"), prefix, yield); err != nil {
+				return err
+			}
+			continue
+		}
+		info, err := d.root.Lstat(c.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // deleted while listing
+		}
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			continue
+		}
+		if !yield(store.Object{Name: c.name, Size: info.Size(), Modified: info.ModTime()}, nil) {
+			return errStopped
+		}
+	}
+	return nil
+}
+
+// Delete removes name and the directories that it leaves empty.
+func (d *Driver) Delete(ctx context.Context, name string) error {
+	if err := store.CheckName(name); err != nil {
+		return err
+	}
+	if err := d.delete(ctx, name); err != nil {
+		return fmt.Errorf("delete %s: %w", name, classify(err))
+	}
+	return nil
+}
+
+func (d *Driver) delete(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := d.check(); err != nil {
+		return err
+	}
+	info, err := d.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || err == nil && info.IsDir() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := path.Dir(name)
+	for parent != "." && d.root.Remove(parent) == nil {
+		parent = path.Dir(parent)
+	}
+	// The parent may be going away under another Delete, whose own fsync then covers this one.
+	if err := durable.SyncDirIn(d.root, parent); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// obey makes r end with ctx.
+func obey(ctx context.Context, r io.Reader) io.Reader { return obedient{ctx, r} }
+
+type obedient struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (o obedient) Read(p []byte) (int, error) {
+	if err := o.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return o.r.Read(p)
+}
+
+// classify translates what the kernel says into the store's sentinels. fs.ErrNotExist and fs.ErrPermission need no
+// translation.
+func classify(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return holdfast.WithHint(fmt.Errorf("%w: %w", store.ErrFull, err),
+			"make room in the store: a larger disk, or a shorter retention and `holdfast prune`")
+	case errors.Is(err, unix.EROFS):
+		return holdfast.WithHint(fmt.Errorf("%w: %w", store.ErrReadOnly, err),
+			"mount the filesystem read-write; the kernel makes it read-only after a disk error, so look at dmesg first")
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR):
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return err
+}
