@@ -1,0 +1,133 @@
+package seal
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"filippo.io/age"
+
+	"holdfast"
+)
+
+// inputBuffer is read at once from the source, before a Plain stream is looked at.
+const inputBuffer = 256 << 10
+
+// Reader opens a sealed stream. It hands on only what was authenticated (unless Plain), and returns io.EOF only at the
+// end of a whole stream. Errors of the source come back as they are; all others satisfy [ErrNoIdentity] or
+// [ErrDamaged]. The first error sticks. A Reader is not safe for concurrent use.
+type Reader struct {
+	source *source
+	plain  io.Reader
+	end    func()
+	err    error
+}
+
+// NewReader opens the sealed stream r. It reads the header and fails with [ErrNoIdentity] when no identity fits. The
+// caller keeps ownership of r, and must Close the Reader.
+func NewReader(r io.Reader, opt ReadOptions) (*Reader, error) {
+	compression, err := ParseCompression(string(opt.Compression))
+	if err != nil {
+		return nil, err
+	}
+	s := &Reader{source: &source{r: r}}
+	opened, err := s.open(opt)
+	if err != nil {
+		return nil, err
+	}
+	if s.plain, s.end, err = compression.decompress(opened); err != nil {
+		return nil, fmt.Errorf("unseal: %w", err)
+	}
+	return s, nil
+}
+
+// open returns the compressed stream.
+func (s *Reader) open(opt ReadOptions) (io.Reader, error) {
+	if opt.Plain {
+		buffered := bufio.NewReaderSize(s.source, inputBuffer)
+		// Decompressors take no bytes at all for an empty stream.
+		if _, err := buffered.Peek(1); err != nil && opt.Compression != None {
+			return nil, s.translate(err, opt)
+		}
+		return buffered, nil
+	}
+	identities := make([]age.Identity, len(opt.Identities))
+	for i, identity := range opt.Identities {
+		identities[i] = identity
+	}
+	if len(identities) == 0 {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: no identity was given", ErrNoIdentity),
+			"name the file with the identity that goes with one of the recipients")
+	}
+	opened, err := age.Decrypt(s.source, identities...)
+	if err != nil {
+		return nil, s.translate(err, opt)
+	}
+	return opened, nil
+}
+
+// Read reads plaintext.
+func (s *Reader) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.plain.Read(p)
+	if err != nil && err != io.EOF {
+		err = s.translate(err, ReadOptions{})
+	}
+	s.err = err
+	return n, err
+}
+
+// Close frees what reading took. It does not close the source, and says nothing about the rest of the stream.
+func (s *Reader) Close() error {
+	s.end()
+	if s.err == nil || s.err == io.EOF {
+		s.err = errors.New("unseal: read after Close")
+	}
+	return nil
+}
+
+// translate says what an error means. The source's own errors are not damage.
+func (s *Reader) translate(err error, opt ReadOptions) error {
+	if s.source.err != nil {
+		return fmt.Errorf("unseal: %w", s.source.err)
+	}
+	if match := (*age.NoIdentityMatchError)(nil); errors.As(err, &match) {
+		to := describe(match.StanzaTypes)
+		if len(opt.SealedTo) > 0 {
+			to = strings.Join(opt.SealedTo, ", ")
+		}
+		return holdfast.WithHint(ErrNoIdentity, "none of the identities given opens this; it was sealed to "+to)
+	}
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF), err == io.EOF:
+		return fmt.Errorf("%w is truncated: %w", ErrDamaged, io.ErrUnexpectedEOF)
+	case s.source.ended:
+		// Without the rest nobody can tell a flipped bit in the last part from a missing rest.
+		return fmt.Errorf("%w is truncated, or damaged near its end: %w: %w", ErrDamaged, io.ErrUnexpectedEOF, err)
+	default:
+		return fmt.Errorf("%w is damaged: %w", ErrDamaged, err)
+	}
+}
+
+// source remembers how reading the sealed stream ended.
+type source struct {
+	r     io.Reader
+	ended bool
+	err   error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	switch err {
+	case nil:
+	case io.EOF:
+		s.ended = true
+	default:
+		s.err = err
+	}
+	return n, err
+}
