@@ -168,6 +168,10 @@ func role(t *testing.T, opt sandbox.Options, args ...string) *exec.Cmd {
 	if opt.Scratch == "" {
 		opt.Scratch = scratch(t)
 	}
+	if args[0] != "env" {
+		// Under the race detector a process sleeps for a second before it ends.
+		opt.Env = append(opt.Env, "GORACE=atexit_sleep_ms=0")
+	}
 	opt.UID, opt.GID = uid, gid
 	opt.ReadOnly = append(opt.ReadOnly, exe)
 	return sandbox.Command(t.Context(), opt, append([]string{exe}, args...)...)
@@ -310,6 +314,28 @@ func TestFiles(t *testing.T) {
 			}
 			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("%s shows on the host: %v", path, err)
+			}
+		}
+	})
+	t.Run("scratch below the private mounts", func(t *testing.T) {
+		for _, parent := range []string{"/tmp", "/dev/shm"} {
+			dir, err := os.MkdirTemp(parent, "hf-sandbox-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			if err := os.Chown(dir, uid, gid); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := run(t, sandbox.Options{Scratch: dir}, "write", filepath.Join(dir, "file")); err != nil {
+				t.Error(err)
+			}
+			if content, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(content) != "written" {
+				t.Errorf("%s on the host: %q, %v", dir, content, err)
+			}
+			output, err := run(t, sandbox.Options{Scratch: dir}, "list", parent)
+			if err != nil || strings.Contains(strings.ReplaceAll(output, filepath.Base(dir), ""), "hf-") {
+				t.Errorf("%s inside holds %q, %v", parent, output, err)
 			}
 		}
 	})
