@@ -27,6 +27,7 @@ var floors = map[string]int{
 	"internal/source":  1,
 	"internal/sandbox": 1,
 	"internal/scratch": 1,
+	"internal/joblock": 1,
 
 	"internal/store/storetest":        2,
 	"internal/source/sourcetest":      2,
