@@ -61,7 +61,11 @@ type Root struct {
 }
 
 // Source is a set of file trees.
-type Source struct{ opt Options }
+type Source struct {
+	opt Options
+	// wasRead is called by tests between the reading of a small file and the look at whether it changed.
+	wasRead func(member string)
+}
 
 var _ source.Source = (*Source)(nil)
 
@@ -69,7 +73,7 @@ var _ source.Source = (*Source)(nil)
 func New(opt Options) *Source {
 	opt.Roots = slices.Clone(opt.Roots)
 	opt.Excludes = slices.Clone(opt.Excludes)
-	return &Source{opt}
+	return &Source{opt: opt, wasRead: func(string) {}}
 }
 
 // tree is a root as a pass walks it.
@@ -150,7 +154,7 @@ func (s *Source) Capture(ctx context.Context, observe holdfast.Observer) (source
 	if err != nil {
 		return nil, err
 	}
-	c := &capture{opt: s.opt, plan: p, observe: observe}
+	c := &capture{opt: s.opt, plan: p, observe: observe, wasRead: s.wasRead}
 	for _, path := range p.missing {
 		c.warn(fmt.Sprintf("optional root %s does not exist", path))
 	}
@@ -162,6 +166,7 @@ type capture struct {
 	opt     Options
 	plan    plan
 	observe holdfast.Observer
+	wasRead func(member string)
 
 	mu     sync.Mutex // guards what follows
 	read   *source.Facts
@@ -197,6 +202,7 @@ func (c *capture) open(ctx context.Context) (io.ReadCloser, error) {
 		oneFilesystem: c.opt.OneFilesystem,
 		tolerate:      c.opt.TolerateUnreadable,
 		warn:          c.warn,
+		wasRead:       c.wasRead,
 	}
 	p.whole = func() error {
 		facts, err := c.facts(p)

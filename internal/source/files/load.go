@@ -116,6 +116,7 @@ func (p *pass) readOnce(e *entry) (stable bool, err error) {
 	if e.body, err = p.readAll(fd, before.Size, e.body); err != nil {
 		return false, err
 	}
+	p.wasRead(e.rec.name)
 	if err := unix.Fstat(fd, &after); err != nil {
 		return false, err
 	}

@@ -20,6 +20,7 @@ type pass struct {
 	oneFilesystem bool
 	tolerate      bool
 	warn          func(message string)
+	wasRead       func(member string)
 	whole         func() error // called when the stream was read to its end
 
 	owners  owners

@@ -161,9 +161,10 @@ func (p *Place) Check(ctx context.Context) (facts source.Facts, err error) {
 		return facts, errors.New("check restored files: nothing was restored")
 	}
 	scan := &pass{
-		trees: []tree{{p.staging, "."}},
-		warn:  func(string) {},
-		whole: func() error { return nil },
+		trees:   []tree{{p.staging, "."}},
+		warn:    func(string) {},
+		wasRead: func(string) {},
+		whole:   func() error { return nil },
 	}
 	s := scan.start(ctx)
 	_, err = io.Copy(io.Discard, s)
