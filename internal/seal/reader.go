@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,8 @@ const inputBuffer = 256 << 10
 // end of a whole stream. Errors of the source come back as they are; all others satisfy [ErrNoIdentity] or
 // [ErrDamaged]. The first error sticks. A Reader is not safe for concurrent use.
 type Reader struct {
-	source *source
+	source *source // what the caller gave
+	opened *source // authenticated, still compressed
 	plain  io.Reader
 	end    func()
 	err    error
@@ -37,7 +39,8 @@ func NewReader(r io.Reader, opt ReadOptions) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.plain, s.end, err = compression.decompress(opened); err != nil {
+	s.opened = &source{r: opened}
+	if s.plain, s.end, err = compression.decompress(s.opened); err != nil {
 		return nil, fmt.Errorf("unseal: %w", err)
 	}
 	return s, nil
@@ -74,11 +77,27 @@ func (s *Reader) Read(p []byte) (int, error) {
 		return 0, s.err
 	}
 	n, err := s.plain.Read(p)
+	if err == io.EOF {
+		err = s.finish()
+	}
 	if err != nil && err != io.EOF {
 		err = s.translate(err, ReadOptions{})
 	}
 	s.err = err
 	return n, err
+}
+
+// finish returns io.EOF if the whole stream was read without an error. The decompressor alone is not to be trusted
+// with that: one takes the truncation that age reports between two frames for the end.
+func (s *Reader) finish() error {
+	if s.opened.err != nil || s.opened.ended {
+		return cmp.Or(s.opened.err, io.EOF)
+	}
+	var rest [1]byte
+	if _, err := io.ReadFull(s.opened, rest[:]); err != nil {
+		return err
+	}
+	return errors.New("there is more after its end")
 }
 
 // Close frees what reading took. It does not close the source, and says nothing about the rest of the stream.
@@ -94,6 +113,9 @@ func (s *Reader) Close() error {
 func (s *Reader) translate(err error, opt ReadOptions) error {
 	if s.source.err != nil {
 		return fmt.Errorf("unseal: %w", s.source.err)
+	}
+	if s.opened != nil && s.opened.err != nil {
+		err = s.opened.err // what age says is nearer to the cause than what the decompressor makes of it
 	}
 	if match := (*age.NoIdentityMatchError)(nil); errors.As(err, &match) {
 		to := describe(match.StanzaTypes)
@@ -113,7 +135,7 @@ func (s *Reader) translate(err error, opt ReadOptions) error {
 	}
 }
 
-// source remembers how reading the sealed stream ended.
+// source remembers how reading ended.
 type source struct {
 	r     io.Reader
 	ended bool
