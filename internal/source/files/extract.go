@@ -138,9 +138,9 @@ func (x *extraction) prepare(facts source.Facts) error {
 	chosen := map[string]bool{}
 	for _, want := range x.only {
 		want = strings.Trim(want, "/")
-		prefix, hit := want+"/", false
+		prefix, hit := memberName(want)+"/", false
 		for name := range x.known {
-			if name == want || factName(want) == name || strings.HasPrefix(name, prefix) {
+			if name == want || name == factName(want) || strings.HasPrefix(memberName(name), prefix) {
 				chosen[name], hit = true, true
 			}
 		}
@@ -150,9 +150,9 @@ func (x *extraction) prepare(facts source.Facts) error {
 		}
 	}
 	for name := range chosen {
-		for parent := path.Dir(name); parent != "."; parent = path.Dir(parent) {
-			if x.known[parent] != nil {
-				chosen[parent] = true
+		for parent := path.Dir(memberName(name)); parent != "."; parent = path.Dir(parent) {
+			if shown := factName(parent); x.known[shown] != nil {
+				chosen[shown] = true
 			}
 		}
 	}
