@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 
+	lib "modernc.org/sqlite/lib"
+
 	"holdfast"
 )
 
@@ -20,7 +22,10 @@ func checkIntegrity(ctx context.Context, v *view) (notes []string, err error) {
 	problems, err := v.lines(ctx, "PRAGMA integrity_check")
 	switch {
 	case err == nil && len(problems) == 1 && problems[0] == "ok":
-	case err == nil, lacksExtension(err):
+	case err == nil, lacksExtension(err), hasCode(err, lib.SQLITE_CORRUPT):
+		if err != nil && !lacksExtension(err) {
+			problems = append(problems, err.Error())
+		}
 		byTable, notes, err := checkTables(ctx, v)
 		if err != nil {
 			return nil, err
@@ -51,6 +56,8 @@ func checkTables(ctx context.Context, v *view) (problems, notes []string, err er
 		case lacksExtension(err):
 			notes = append(notes, fmt.Sprintf("the integrity of table %s was not checked: %v", printable(table.name), err))
 			continue
+		case hasCode(err, lib.SQLITE_CORRUPT):
+			lines = append(lines, err.Error()) // damage can be such that even the check gives up
 		case err != nil:
 			return nil, nil, fmt.Errorf("integrity check of table %s: %w", printable(table.name), err)
 		}
@@ -95,10 +102,11 @@ func (v *view) lines(ctx context.Context, statement string) ([]string, error) {
 			return nil, errors.Join(err, rows.Close())
 		}
 	}
-	if errors.Is(err, io.EOF) {
-		err = nil
+	if err != io.EOF {
+		rows.Close() // repeats the error
+		return lines, err
 	}
-	return lines, errors.Join(err, rows.Close())
+	return lines, rows.Close()
 }
 
 func summary(problems []string) string {

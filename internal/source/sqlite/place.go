@@ -259,10 +259,11 @@ func (v *view) first(ctx context.Context, query string) (driver.Value, error) {
 	if len(row) == 0 {
 		return nil, errors.Join(errors.New("the statement returns nothing"), rows.Close())
 	}
-	if err = rows.Next(row); err == io.EOF {
-		err = nil
+	if err = rows.Next(row); err != nil && err != io.EOF {
+		rows.Close() // repeats the error
+		return nil, err
 	}
-	return row[0], errors.Join(err, rows.Close())
+	return row[0], rows.Close()
 }
 
 // Close implements source.Place.

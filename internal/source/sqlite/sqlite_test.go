@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 
 func exitWith(err error) {
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, err, "hint:", holdfast.Hint(err))
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -529,6 +529,13 @@ func TestWithoutRightsNothingIsCreated(t *testing.T) {
 		}
 		return string(out)
 	}
+	must(t, os.Chmod(filepath.Dir(path), 0o755))
+	must(t, os.Chown(path, appUser, appGroup))
+	if got := attempt(); !strings.Contains(got, "hint: run as root") || !strings.Contains(got, "let the directory be writable") {
+		t.Errorf("a capture in a directory that cannot be written said %q", got)
+	}
+	must(t, os.Chmod(filepath.Dir(path), 0o777))
+	must(t, os.Chown(path, 0, 0))
 	if got := attempt(); !strings.Contains(got, "may not be able to write") {
 		t.Errorf("a stranger's capture of a database not in use said %q", got)
 	}

@@ -190,9 +190,10 @@ func (v *view) each(ctx context.Context, statement string, fn func(row []driver.
 		}
 	}
 	if err == io.EOF {
-		err = nil
+		return c.close()
 	}
-	return errors.Join(err, c.close())
+	c.close() // repeats the error that ended the reading
+	return err
 }
 
 // one returns the first column of the first row, nil when there is none.
@@ -205,10 +206,11 @@ func (v *view) one(statement string) (driver.Value, error) {
 	if len(row) == 0 {
 		return nil, c.close()
 	}
-	if err = c.next(row); err == io.EOF {
-		err = nil
+	if err = c.next(row); err != nil && err != io.EOF {
+		c.close() // repeats the error
+		return nil, err
 	}
-	return row[0], errors.Join(err, c.close())
+	return row[0], c.close()
 }
 
 func (v *view) number(statement string) (int64, error) {
@@ -332,7 +334,10 @@ func lacksExtension(err error) bool {
 	if !hasCode(err, lib.SQLITE_ERROR) {
 		return false
 	}
-	for _, what := range []string{"no such collation sequence", "no such function", "no such module", "no such tokenizer"} {
+	for _, what := range []string{
+		"no such collation sequence", "no such function", "unknown function", "no such module", "no such tokenizer",
+		"no query solution", // a WITHOUT ROWID table whose primary key has an unknown collation
+	} {
 		if strings.Contains(err.Error(), what) {
 			return true
 		}
@@ -356,9 +361,9 @@ func explain(err error, path string) error {
 		{lib.SQLITE_CORRUPT, "the database is damaged",
 			"keep the older backups, and see: sqlite3 " + path + " 'PRAGMA integrity_check'"},
 		{lib.SQLITE_CANTOPEN, "cannot be opened",
-			"run as root or as the file's owner; in WAL mode the directory must be writable too, for -wal and -shm"},
-		{lib.SQLITE_READONLY, "cannot be opened in WAL mode without writing its -shm file",
-			"run as root or as the file's owner"},
+			"run as root or as the file's owner, and look whether -wal and -shm beside it belong to the same owner"},
+		{lib.SQLITE_READONLY, "cannot be read in WAL mode without its -wal and -shm files",
+			"run as root or as the file's owner, and let the directory be writable for it"},
 		{lib.SQLITE_IOERR, "reading failed", "look for disk errors in the system's log"},
 	} {
 		if hasCode(err, known.code) {
