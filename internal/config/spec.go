@@ -78,9 +78,9 @@ const (
 func rootShape() *shape {
 	return &shape{name: "", doc: "The file itself.", fields: []field{
 		{name: "version", form: formNumber, needed: true, min: 1, max: 1, example: "1", doc: "The version of this format."},
-		{name: "host", form: formText, fallback: "the machine's hostname", doc: "The name of this host in manifests and proofs."},
-		{name: "state", form: formPath, fallback: "/var/lib/holdfast for root, else $XDG_STATE_HOME/holdfast", doc: "Folder of locks, the signer and the records of runs."},
-		{name: "signer", form: formPath, fallback: "signer in the state folder", doc: "File of the key that signs this host's manifests."},
+		{name: "host", form: formText, fallback: "the machine's hostname", example: "web1", doc: "The name of this host in manifests and proofs."},
+		{name: "state", form: formPath, fallback: "/var/lib/holdfast for root, else $XDG_STATE_HOME/holdfast", example: "/var/lib/holdfast", doc: "Folder of locks, the signer and the records of runs."},
+		{name: "signer", form: formPath, fallback: "signer in the state folder", example: "/etc/holdfast/signer", doc: "File of the key that signs this host's manifests."},
 		{name: "log", form: formSection, shape: logShape(), doc: "Where runs are logged besides the terminal."},
 		{name: "keys", form: formNamed, shape: keyShape(), doc: "Who can open backups. A job names them as its recipients."},
 		{name: "stores", form: formNamed, shape: storeShape(), doc: "Where backups are kept."},
@@ -195,8 +195,8 @@ func drillShape() *shape {
 		{name: "scratch", form: formPath, fallback: "/dev/shm", doc: "Folder where a drill restores; it must be in memory or on an encrypted volume."},
 		{name: "allow_disk_scratch", form: formFlag, fallback: "false", doc: "Allow a scratch folder that is neither. The report says so."},
 		{name: "every", form: formSpan, fallback: "90d", doc: "How long a proof is good for; after that the next drill is due."},
-		{name: "assertions", form: formSections, fallback: "none", shape: assertionShape(), doc: "Queries that must give true on what was restored."},
-		{name: "bin_dirs", form: formPaths, fallback: "the usual places", doc: "Folders to look for PostgreSQL's server programs in first."},
+		{name: "assertions", form: formSections, fallback: "none", shape: assertionShape(), example: `[{source: db, sql: "select count(*) > 0 from users"}]`, doc: "Queries that must give true on what was restored."},
+		{name: "bin_dirs", form: formPaths, fallback: "the usual places", example: "[/usr/lib/postgresql/17/bin]", doc: "Folders to look for PostgreSQL's server programs in first."},
 	}}
 }
 

@@ -1,0 +1,281 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// This test is inside of the package: it makes documents from the tables, which are not exported.
+
+var update = flag.Bool("update", false, "write the generated files instead of comparing them")
+
+const (
+	schemaFile     = "holdfast.schema.json"
+	schemaDocument = "../../docs/holdfast.schema.json"
+	guideDocument  = "../../docs/configuration.md"
+)
+
+func TestGenerated(t *testing.T) {
+	schema := generateSchema(t)
+	guide, err := os.ReadFile(guideDocument)
+	if err != nil {
+		t.Fatal(err)
+	}
+	filled := fill(t, string(guide), "keys", keyTables())
+	filled = fill(t, filled, "variables", variableTables())
+	for file, want := range map[string][]byte{
+		schemaFile:     schema,
+		schemaDocument: schema,
+		guideDocument:  []byte(filled),
+	} {
+		if *update {
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		have, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(have, want) {
+			t.Errorf("%s is not what the tables say; run `make gen`", file)
+		}
+	}
+}
+
+// fill replaces what stands between the two marks called name.
+func fill(t *testing.T, text, name, content string) string {
+	t.Helper()
+	begin, end := "<!-- begin "+name+" -->\n", "<!-- end "+name+" -->"
+	head, rest, found := strings.Cut(text, begin)
+	_, tail, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("%s has no marks for %s", guideDocument, name)
+	}
+	return head + begin + content + end + tail
+}
+
+func generateSchema(t *testing.T) []byte {
+	t.Helper()
+	root := schemaOf(rootShape())
+	root.Schema = "https://json-schema.org/draft/2020-12/schema"
+	root.Title = "holdfast.yaml"
+	root.Description = "The configuration of holdfast."
+	root.Defs = map[string]*jsonschema.Schema{
+		"name": {Type: "string", Pattern: `^[a-z0-9][a-z0-9-]{0,62}$`},
+		"secret": {
+			Description: "A reference to a secret, never the secret itself.",
+			AnyOf: []*jsonschema.Schema{
+				{Type: "string", Pattern: `^(env:.+|file:.+|exec:\[.+\])$`},
+				closed("env", &jsonschema.Schema{Type: "string", Description: "Name of a variable."}),
+				closed("file", &jsonschema.Schema{Type: "string", Description: "File readable by its owner alone."}),
+				closed("exec", &jsonschema.Schema{
+					Type: "array", MinItems: jsonschema.Ptr(1), Items: &jsonschema.Schema{Type: "string"},
+					Description: "Program and arguments; run without a shell.",
+				}),
+			},
+		},
+	}
+	raw, err := json.MarshalIndent(root, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.Resolve(nil); err != nil {
+		t.Fatal(err)
+	}
+	return append(raw, '\n')
+}
+
+func closed(name string, value *jsonschema.Schema) *jsonschema.Schema {
+	return &jsonschema.Schema{
+		Type: "object", Properties: map[string]*jsonschema.Schema{name: value}, Required: []string{name},
+		AdditionalProperties: none(),
+	}
+}
+
+// none is the schema that nothing satisfies.
+func none() *jsonschema.Schema { return &jsonschema.Schema{Not: &jsonschema.Schema{}} }
+
+func schemaOf(of *shape) *jsonschema.Schema {
+	s := &jsonschema.Schema{
+		Type: "object", Description: of.doc, Properties: map[string]*jsonschema.Schema{},
+		PropertyOrder: of.names(), AdditionalProperties: none(),
+	}
+	for _, f := range of.fields {
+		s.Properties[f.name] = schemaOfField(f)
+		if f.needed {
+			s.Required = append(s.Required, f.name)
+		}
+	}
+	return s
+}
+
+func schemaOfField(f field) *jsonschema.Schema {
+	s := &jsonschema.Schema{}
+	texts := &jsonschema.Schema{Type: "string"}
+	switch f.form {
+	case formText, formPath:
+		s.Type = "string"
+	case formFlag:
+		s.Type = "boolean"
+	case formNumber:
+		s.Type = "integer"
+		s.Minimum, s.Maximum = jsonschema.Ptr(float64(f.min)), jsonschema.Ptr(float64(f.max))
+	case formSpan:
+		s.Type = "string"
+		s.Pattern = `^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$|^[0-9]+[dw]$`
+	case formDate:
+		s.Type, s.Format = "string", "date"
+	case formChoice:
+		for _, choice := range f.choices {
+			s.Enum = append(s.Enum, choice)
+		}
+	case formSecret:
+		s.Ref = "#/$defs/secret"
+	case formTexts, formPaths:
+		s.Type, s.Items = "array", texts
+	case formSection:
+		s = schemaOf(f.shape)
+	case formSections:
+		s.Type, s.Items = "array", schemaOf(f.shape)
+	case formRoots:
+		s.Type, s.MinItems = "array", jsonschema.Ptr(1)
+		s.Items = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{texts, schemaOf(f.shape)}}
+	case formNamed:
+		s.Type = "object"
+		s.PropertyNames, s.AdditionalProperties = &jsonschema.Schema{Ref: "#/$defs/name"}, schemaOf(f.shape)
+	case formSources:
+		s.Type, s.PropertyNames = "object", &jsonschema.Schema{Ref: "#/$defs/name"}
+		s.AdditionalProperties = &jsonschema.Schema{}
+		for _, shape := range sourceShapeList() {
+			s.AdditionalProperties.AnyOf = append(s.AdditionalProperties.AnyOf, schemaOf(shape))
+		}
+	default:
+		panic("no schema for " + string(f.form))
+	}
+	s.Description = f.doc
+	if f.fallback != "" {
+		s.Description += " Default: " + f.fallback + "."
+	}
+	return s
+}
+
+func sourceShapeList() []*shape { return []*shape{postgresShape(), sqliteShape(), filesShape()} }
+
+func keyTables() string {
+	var out strings.Builder
+	tables := []struct {
+		title string
+		of    *shape
+	}{
+		{"The file", rootShape()},
+		{"`log`", logShape()},
+		{"`keys.NAME`", keyShape()},
+		{"`stores.NAME`", storeShape()},
+		{"`sources.NAME` of kind `postgres`", postgresShape()},
+		{"`sources.NAME` of kind `sqlite`", sqliteShape()},
+		{"`sources.NAME` of kind `files`", filesShape()},
+		{"an entry of `paths`", rootPathShape()},
+		{"`jobs.NAME`", jobShape()},
+		{"`jobs.NAME.drill`", drillShape()},
+		{"an entry of `assertions`", assertionShape()},
+	}
+	for _, table := range tables {
+		title := strings.ToUpper(table.title[:1]) + table.title[1:]
+		fmt.Fprintf(&out, "\n### %s\n\n%s\n\n| key | value | default | meaning |\n|---|---|---|---|\n", title, table.of.doc)
+		for _, f := range table.of.fields {
+			fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", f.name, valueCell(f), fallbackCell(f), f.doc)
+		}
+	}
+	return out.String() + "\n"
+}
+
+func valueCell(f field) string {
+	switch {
+	case f.form == formChoice:
+		return "`" + strings.Join(f.choices, "`, `") + "`"
+	case f.form == formNumber && f.min == f.max:
+		return fmt.Sprintf("`%d`", f.min)
+	case f.form == formNumber:
+		return fmt.Sprintf("number, %d to %d", f.min, f.max)
+	}
+	return string(f.form)
+}
+
+func fallbackCell(f field) string {
+	switch {
+	case f.needed:
+		return "**must be given**"
+	case f.fallback == "":
+		return ""
+	}
+	return f.fallback
+}
+
+func variableTables() string {
+	var out strings.Builder
+	out.WriteString("\n| variable | flag | default | meaning |\n|---|---|---|---|\n")
+	for _, v := range Variables() {
+		fmt.Fprintf(&out, "| `%s` | `%s` | %s | %s |\n", v.Name, v.Flag, v.Fallback, v.Doc)
+	}
+	out.WriteString("\nPostgreSQL's own variables fill in what a source leaves out, with the meanings and defaults that\n" +
+		"PostgreSQL's documentation gives them (\"Environment Variables\" of libpq): `PGPASSWORD`, ")
+	for i, name := range postgresVariables() {
+		if i > 0 {
+			out.WriteString(", ")
+		}
+		out.WriteString("`" + name + "`")
+	}
+	return out.String() + ".\n\n"
+}
+
+// TestEveryKeyIsRead walks the tables and gives each key, alone, a value that its form cannot have. A key that is in
+// a table but that nobody reads would be taken in silence.
+func TestEveryKeyIsRead(t *testing.T) {
+	wrap := map[string]string{
+		"":                "%s\n",
+		"log":             "version: 1\nlog:\n  %s\n",
+		"key":             "version: 1\nkeys:\n  k:\n    %s\n",
+		"store":           "version: 1\nstores:\n  s:\n    %s\n",
+		"postgres source": "version: 1\nsources:\n  s:\n    kind: postgres\n    %s\n",
+		"sqlite source":   "version: 1\nsources:\n  s:\n    kind: sqlite\n    %s\n",
+		"files source":    "version: 1\nsources:\n  s:\n    kind: files\n    %s\n",
+		"path":            "version: 1\nsources:\n  s:\n    kind: files\n    paths:\n    -\n      %s\n",
+		"job":             "version: 1\njobs:\n  j:\n    %s\n",
+		"drill":           "version: 1\njobs:\n  j:\n    drill:\n      %s\n",
+		"assertion":       "version: 1\njobs:\n  j:\n    drill:\n      assertions:\n      -\n        %s\n",
+	}
+	shapes := []*shape{rootShape(), logShape(), keyShape(), storeShape(), postgresShape(), sqliteShape(), filesShape(),
+		rootPathShape(), jobShape(), drillShape(), assertionShape()}
+	for _, of := range shapes {
+		for _, f := range of.fields {
+			if f.name == "kind" && strings.HasSuffix(of.name, "source") {
+				continue // stands in the frame
+			}
+			frame, known := wrap[of.name]
+			if !known {
+				t.Fatalf("no frame for %q", of.name)
+			}
+			text := fmt.Sprintf(frame, f.name+": !odd value")
+			r := newReader("f.yaml", "/", func(string) (string, bool) { return "", false }, epoch)
+			if tree := r.parseTree([]byte(text)); tree != nil {
+				r.readFile(tree)
+			}
+			found := false
+			for _, m := range r.list {
+				found = found || strings.Contains(m.Text, f.name) && !strings.Contains(m.Text, "is missing")
+			}
+			if !found {
+				t.Errorf("%s.%s: a value with a tag is taken: %v", of.name, f.name, r.list)
+			}
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"holdfast"
+)
+
+// TemplateOptions says what a new configuration file is about.
+type TemplateOptions struct {
+	Host   string // "" leaves it to the machine
+	State  string // "" leaves the default
+	Signer string // "" leaves the default
+	// Job names sources, store and keys; its zero values become the defaults. A password that was given itself is
+	// not written: its place is.
+	Job Job
+}
+
+// Template writes a commented configuration that [Parse] takes as it stands. Keys that have a default stand in it as
+// comments.
+func Template(opt TemplateOptions) []byte {
+	t := &template{}
+	job := opt.Job
+	if job.Name == "" {
+		job.Name = "default"
+	}
+	t.line(0, "# Configuration of holdfast. `holdfast config check` checks it, `holdfast config show` shows what is in effect.")
+	t.line(0, "# docs/configuration.md describes every key; lines that begin with # show defaults and examples.")
+	t.line(0, "version: 1")
+	root := rootShape()
+	t.value(0, root, "host", opt.Host)
+	t.value(0, root, "state", opt.State)
+	t.value(0, root, "signer", opt.Signer)
+	t.line(0, "# log: {file: /var/log/holdfast.log}")
+
+	t.heading("Who can open backups. The identities belonging to these recipients must not stay on this host.")
+	if len(job.Recipients) == 0 {
+		t.line(0, "# keys:")
+		t.line(1, "# ops: {recipient: age1…}")
+	} else {
+		t.line(0, "keys:")
+	}
+	for _, k := range job.Recipients {
+		t.key(k)
+	}
+
+	t.heading("Where backups are kept.")
+	t.line(0, "stores:")
+	t.line(1, job.Store.Name+":")
+	t.line(2, "kind: "+job.Store.Kind)
+	t.line(2, "path: "+quoteText(job.Store.Path))
+
+	t.heading("What to back up.")
+	t.line(0, "sources:")
+	for _, src := range job.Sources {
+		t.source(src)
+	}
+
+	t.heading("Which sources go where, sealed to whom.")
+	t.line(0, "jobs:")
+	t.job(job)
+	return []byte(t.out.String())
+}
+
+type template struct{ out strings.Builder }
+
+func (t *template) line(depth int, text string) {
+	t.out.WriteString(strings.Repeat("  ", depth) + text + "\n")
+}
+
+func (t *template) heading(text string) { t.out.WriteString("\n# " + text + "\n") }
+
+// value writes a key with its value, or as a comment with its default or an example.
+func (t *template) value(depth int, of *shape, name, text string) {
+	if text != "" {
+		t.line(depth, name+": "+quoteText(text))
+		return
+	}
+	t.comment(depth, of, name)
+}
+
+// comment writes a key as a comment: what it would be, and what it does.
+func (t *template) comment(depth int, of *shape, name string) {
+	f, known := of.field(name)
+	if !known {
+		panic("config: the template names the key " + name + ", which is not in the table of " + of.name)
+	}
+	text := f.example
+	if text == "" {
+		text = f.fallback
+	}
+	switch f.form {
+	case formTexts, formPaths, formSections, formRoots:
+		if f.example == "" {
+			text = "[]"
+		}
+	}
+	line := "# " + name + ": " + text
+	if len(line) < commentColumn {
+		line += strings.Repeat(" ", commentColumn-len(line))
+	}
+	t.line(depth, line+"  # "+f.doc)
+}
+
+const commentColumn = 34
+
+// rest writes the keys of a shape that are not in done as comments.
+func (t *template) rest(depth int, of *shape, done ...string) {
+	for _, f := range of.fields {
+		written := false
+		for _, name := range done {
+			written = written || name == f.name
+		}
+		if !written && f.form != formSection {
+			t.comment(depth, of, f.name)
+		}
+	}
+}
+
+func (t *template) key(k Key) {
+	t.line(1, k.Name+":")
+	switch {
+	case !k.Passphrase.IsZero():
+		t.secret(2, "passphrase", k.Passphrase)
+	case k.File != "":
+		t.line(2, "recipient_file: "+quoteText(k.File))
+	case len(k.Recipients) > 0:
+		t.line(2, "recipient: "+k.Recipients[0])
+	}
+	t.value(2, keyShape(), "holder", k.Holder)
+	if k.Expires.IsZero() {
+		t.comment(2, keyShape(), "expires")
+		return
+	}
+	t.line(2, "expires: "+k.Expires.Format(time.DateOnly))
+}
+
+func (t *template) secret(depth int, name string, ref SecretRef) {
+	switch {
+	case ref.env != "":
+		t.line(depth, fmt.Sprintf("%s: {env: %s}", name, quoteText(ref.env)))
+	case ref.file != "":
+		t.line(depth, fmt.Sprintf("%s: {file: %s}", name, quoteText(ref.file)))
+	case len(ref.exec) > 0:
+		t.line(depth, fmt.Sprintf("%s: {exec: %s}", name, quoteList(ref.exec)))
+	}
+}
+
+func (t *template) source(src Source) {
+	t.line(1, string(src.Name)+":")
+	t.line(2, "kind: "+string(src.Kind))
+	done := []string{"kind"}
+	if src.Secret {
+		t.line(2, "secret: true")
+		done = append(done, "secret")
+	}
+	if src.Optional {
+		t.line(2, "optional: true")
+		done = append(done, "optional")
+	}
+	of := sourceShapes()[src.Kind]
+	switch src.Kind {
+	case holdfast.KindPostgres:
+		done = append(done, "url", "host", "port", "user", "database", "sslmode")
+		if src.Postgres.Conn != "" {
+			t.line(2, "url: "+quoteText(src.Postgres.Conn))
+		} else {
+			t.comment(2, of, "url")
+		}
+		if ref := src.Postgres.Password; !ref.IsZero() && ref.given.IsZero() {
+			t.secret(2, "password", ref)
+			done = append(done, "password")
+		}
+		if src.Postgres.AllDatabases {
+			t.line(2, "all_databases: true")
+			done = append(done, "all_databases")
+		}
+	case holdfast.KindSQLite:
+		t.line(2, "path: "+quoteText(src.SQLite.Path))
+		done = append(done, "path")
+	case holdfast.KindFiles:
+		t.line(2, "paths:")
+		for _, p := range src.Files.Paths {
+			if p.Optional {
+				t.line(3, fmt.Sprintf("- {path: %s, optional: true}", quoteText(p.Path)))
+				continue
+			}
+			t.line(3, "- "+quoteText(p.Path))
+		}
+		done = append(done, "paths")
+		if len(src.Files.Exclude) > 0 {
+			t.line(2, "exclude: "+quoteList(src.Files.Exclude))
+			done = append(done, "exclude")
+		}
+	}
+	t.rest(2, of, done...)
+}
+
+func (t *template) job(job Job) {
+	t.line(1, string(job.Name)+":")
+	var sources, keys []string
+	for _, src := range job.Sources {
+		sources = append(sources, string(src.Name))
+	}
+	for _, k := range job.Recipients {
+		keys = append(keys, k.Name)
+	}
+	t.line(2, "sources: ["+strings.Join(sources, ", ")+"]")
+	t.line(2, "store: "+job.Store.Name)
+	done := []string{"sources", "store"}
+	if len(keys) > 0 {
+		t.line(2, "recipients: ["+strings.Join(keys, ", ")+"]")
+		done = append(done, "recipients")
+	} else {
+		t.line(2, "seal: none  # stored readable for whoever reads the store")
+		done = append(done, "seal", "recipients")
+	}
+	if job.Compression != "" {
+		t.line(2, "compression: "+string(job.Compression))
+		done = append(done, "compression")
+	}
+	t.rest(2, jobShape(), done...)
+	if job.Drill.Scratch == "" && !job.Drill.AllowDiskScratch {
+		t.line(2, "# drill:")
+		for _, f := range drillShape().fields {
+			t.comment(3, drillShape(), f.name)
+		}
+		return
+	}
+	t.line(2, "drill:")
+	done = nil
+	if job.Drill.Scratch != "" {
+		t.line(3, "scratch: "+quoteText(job.Drill.Scratch))
+		done = append(done, "scratch")
+	}
+	if job.Drill.AllowDiskScratch {
+		t.line(3, "allow_disk_scratch: true")
+		done = append(done, "allow_disk_scratch")
+	}
+	t.rest(3, drillShape(), done...)
+}
