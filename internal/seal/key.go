@@ -210,6 +210,12 @@ func NewPassphrase(text holdfast.Secret) (*Passphrase, error) {
 	return &Passphrase{text, scryptWork}, nil
 }
 
+// String returns a mask.
+func (p Passphrase) String() string { return p.text.String() }
+
+// GoString returns a mask.
+func (p Passphrase) GoString() string { return p.text.GoString() }
+
 // KeyID returns "passphrase".
 func (p *Passphrase) KeyID() string { return "passphrase" }
 

@@ -134,10 +134,10 @@ func ParseSigner(text holdfast.Secret) (*Signer, error) {
 func (s *Signer) PublicKey() PublicKey { return PublicKey{s.signer.PublicKey()} }
 
 // String returns a mask.
-func (s *Signer) String() string { return holdfast.Secret{}.String() }
+func (s Signer) String() string { return holdfast.Secret{}.String() }
 
 // GoString returns a mask.
-func (s *Signer) GoString() string { return holdfast.Secret{}.GoString() }
+func (s Signer) GoString() string { return holdfast.Secret{}.GoString() }
 
 // Sign signs message for one purpose, the namespace, and returns what ssh-keygen -Y sign would write.
 func (s *Signer) Sign(namespace string, message []byte) ([]byte, error) {
