@@ -150,9 +150,13 @@ type RowSet struct {
 
 // Add adds one row.
 func (s *RowSet) Add(row []byte) {
-	h := sha256.Sum256(row)
+	s.AddSum(sha256.Sum256(row), int64(len(row)))
+}
+
+// AddSum adds one row of size bytes by its SHA-256, for a row too long to be held at once.
+func (s *RowSet) AddSum(h [sha256.Size]byte, size int64) {
 	s.Rows++
-	s.Bytes += int64(len(row))
+	s.Bytes += size
 	var carry uint64
 	for i := range 4 {
 		word := uint64(h[8*i]) | uint64(h[8*i+1])<<8 | uint64(h[8*i+2])<<16 | uint64(h[8*i+3])<<24 |

@@ -1,0 +1,150 @@
+package pgdump
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Rules say what a [Filter] removes. The zero value removes nothing.
+type Rules struct {
+	// DropSettings names settings that the target does not know: their SET lines at top level are removed.
+	DropSettings []string
+	// DropTablespaces places everything in the target's default tablespace.
+	DropTablespaces bool
+	// DropRestrict removes \restrict and \unrestrict, for a psql that does not know them.
+	DropRestrict bool
+}
+
+const (
+	filterChunk = 256 << 10
+	// maxSetting bounds a SET line that can be removed.
+	maxSetting = 64 << 10
+)
+
+// Filter reads a dump without what its target cannot take. It is not safe for concurrent use.
+type Filter struct {
+	inner   io.Reader
+	rules   Rules
+	lexer   *lexer
+	err     error
+	chunk   []byte
+	out     []byte // to be handed out from offset on
+	offset  int
+	pending []byte // of the unit at hand, as long as it may yet be removed
+	passing bool   // the unit at hand stays
+	removed map[string]int
+}
+
+// NewFilter returns a Filter of the dump r.
+func NewFilter(r io.Reader, rules Rules) *Filter {
+	return &Filter{inner: r, rules: rules, lexer: newLexer(trailerDatabase), chunk: make([]byte, filterChunk),
+		removed: make(map[string]int)}
+}
+
+// Read returns what [Reader.Read] would, without what was removed. An error comes after all bytes before the unit that
+// is in error, so whoever reads must undo what those did.
+func (f *Filter) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for f.offset == len(f.out) {
+		if f.err != nil {
+			return 0, f.err
+		}
+		f.fill()
+	}
+	n := copy(p, f.out[f.offset:])
+	f.offset += n
+	return n, nil
+}
+
+// Removed lists what was removed so far, each with a count, in alphabetical order.
+func (f *Filter) Removed() []string {
+	var list []string
+	for _, what := range slices.Sorted(maps.Keys(f.removed)) {
+		list = append(list, fmt.Sprintf("%s (%d)", what, f.removed[what]))
+	}
+	return list
+}
+
+func (f *Filter) fill() {
+	f.out, f.offset = f.out[:0], 0
+	n, err := f.inner.Read(f.chunk)
+	for p := f.chunk[:n]; len(p) > 0; {
+		n, ev, lexErr := f.lexer.next(p)
+		if lexErr != nil {
+			f.err = lexErr
+			return
+		}
+		f.take(p[:n], ev)
+		p = p[n:]
+	}
+	if err == io.EOF {
+		f.flush()
+		err = f.lexer.finish()
+	}
+	f.err = err
+}
+
+// take puts the next bytes out or holds them until it is known whether they stay.
+func (f *Filter) take(p []byte, ev event) {
+	if f.passing || f.lexer.state == inCopyData && ev == more || ev == copyEnd {
+		f.flush()
+		f.out = append(f.out, p...)
+		f.passing = f.passing && ev == more
+		return
+	}
+	f.pending = append(f.pending, p...)
+	switch ev {
+	case more:
+		if f.lexer.open && !mayBeSetting(f.lexer.text) || len(f.pending) > maxSetting {
+			f.passing = f.lexer.open || f.lexer.state == inLineComment
+			f.flush()
+		}
+	case statement:
+		f.takeStatement()
+	case meta:
+		name, _, _ := bytes.Cut(f.lexer.line, []byte{' '})
+		if command := string(name); f.rules.DropRestrict && command != `\connect` {
+			f.removed[command]++
+			f.pending = f.pending[:0]
+		}
+		f.flush()
+	default:
+		f.flush()
+	}
+}
+
+func mayBeSetting(text []byte) bool {
+	n := min(len(text), len("SET "))
+	return string(text[:n]) == "SET "[:n]
+}
+
+func (f *Filter) takeStatement() {
+	defer f.flush()
+	l := f.lexer
+	setting, ok := l.name(1)
+	if l.long || !ok || !l.isRaw(0, "SET") || len(f.pending) > maxSetting || l.raw(2) != "=" && l.raw(2) != "TO" {
+		return
+	}
+	setting = strings.ToLower(setting)
+	if slices.Contains(f.rules.DropSettings, setting) {
+		f.removed["SET "+setting]++
+		f.pending = f.pending[:0]
+		return
+	}
+	if f.rules.DropTablespaces && setting == "default_tablespace" && string(l.text) != "SET default_tablespace = '';" {
+		f.removed["SET "+setting]++
+		blank := len(f.pending) - len(bytes.TrimLeft(f.pending, " \t\r\n\f\v"))
+		f.pending = append(f.pending[:blank], "SET default_tablespace = '';"...)
+	}
+}
+
+func (f *Filter) flush() {
+	f.out = append(f.out, f.pending...)
+	f.pending = f.pending[:0]
+}
