@@ -363,6 +363,10 @@ func (x *extraction) setXattrs(l *landed, set func(xattr) error, which func(stri
 			x.unset["access control list was left out with the mode"]++
 			continue
 		}
+		if x.drill && attribute.name == "security.capability" { // rights, like a set-user-ID bit
+			x.unset["capabilities were not set"]++
+			continue
+		}
 		err := set(attribute)
 		refused := errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) ||
 			errors.Is(err, unix.EINVAL)

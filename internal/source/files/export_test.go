@@ -11,3 +11,6 @@ var (
 	AppendRecord = appendRecord
 	TimeText     = timeText
 )
+
+// Staging returns where a place keeps what it restores.
+func (p *Place) Staging() string { return p.staging }
