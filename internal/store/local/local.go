@@ -50,7 +50,8 @@ type Driver struct {
 	dir  string
 	root *os.Root
 
-	// dirs orders making directories: who finds a directory made by another call must know that it is durable.
+	// dirs orders making and removing directories: who finds a directory made by another call must know that it is
+	// durable. Other processes may still come in between, hence the loops in Put.
 	dirs sync.Mutex
 }
 
@@ -168,7 +169,10 @@ func (d *Driver) put(ctx context.Context, name string, r io.Reader) error {
 			return d.confirm(name, existing, io.NewSectionReader(f, 0, f.Size()))
 		case errors.Is(err, fs.ErrNotExist):
 			// Delete removes directories that became empty, this one included.
-			if err := d.makeParents(name); err != nil {
+			if err := d.makeParents(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			if err := d.check(); err != nil {
 				return err
 			}
 		default:
@@ -183,10 +187,11 @@ func (d *Driver) put(ctx context.Context, name string, r io.Reader) error {
 // create begins the file for name. Its directory is made first, and again when a Delete takes it away in between.
 func (d *Driver) create(name string) (*durable.File, error) {
 	for attempt := 0; ; attempt++ {
-		if err := d.makeParents(name); err != nil {
-			return nil, err
+		var f *durable.File
+		err := d.makeParents(name)
+		if err == nil {
+			f, err = durable.Create(d.root, name, fileMode)
 		}
-		f, err := durable.Create(d.root, name, fileMode)
 		if errors.Is(err, fs.ErrNotExist) && attempt < 100 {
 			continue
 		}
@@ -299,6 +304,9 @@ func (d *Driver) List(ctx context.Context, prefix string) iter.Seq2[store.Object
 		if err == nil {
 			err = d.walk(ctx, ".", prefix, yield)
 		}
+		if err == nil {
+			err = d.check() // what seemed deleted may have been the disk going
+		}
 		if err != nil && !errors.Is(err, errStopped) {
 			yield(store.Object{}, fmt.Errorf("list %s: %w", d.dir, classify(err)))
 		}
@@ -313,15 +321,11 @@ func (d *Driver) walk(ctx context.Context, dir, prefix string, yield func(store.
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	f, err := d.root.Open(dir)
+	entries, err := d.entries(dir)
 	if errors.Is(err, fs.ErrNotExist) && dir != "." {
 		return nil // deleted while listing
 	}
 	if err != nil {
-		return err
-	}
-	entries, err := f.ReadDir(-1)
-	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	type candidate struct {
@@ -366,6 +370,15 @@ func (d *Driver) walk(ctx context.Context, dir, prefix string, yield func(store.
 	return nil
 }
 
+func (d *Driver) entries(dir string) ([]fs.DirEntry, error) {
+	f, err := d.root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := f.ReadDir(-1)
+	return entries, errors.Join(err, f.Close())
+}
+
 // Delete removes name and the directories that it leaves empty.
 func (d *Driver) Delete(ctx context.Context, name string) error {
 	if err := store.CheckName(name); err != nil {
@@ -394,15 +407,22 @@ func (d *Driver) delete(ctx context.Context, name string) error {
 	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	parent := path.Dir(name)
-	for parent != "." && d.root.Remove(parent) == nil {
-		parent = path.Dir(parent)
-	}
+	parent := d.removeEmpty(path.Dir(name))
 	// The parent may be going away under another Delete, whose own fsync then covers this one.
 	if err := durable.SyncDirIn(d.root, parent); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// removeEmpty removes dir and those above it as long as they are empty, and returns the first that stays.
+func (d *Driver) removeEmpty(dir string) string {
+	d.dirs.Lock()
+	defer d.dirs.Unlock()
+	for dir != "." && d.root.Remove(dir) == nil {
+		dir = path.Dir(dir)
+	}
+	return dir
 }
 
 // obey makes r end with ctx.
