@@ -82,6 +82,9 @@ type Source struct {
 	Notes       []string            `json:"notes,omitempty"`
 	Compared    int                 `json:"compared"`
 	Error       string              `json:"error,omitempty"`
+	Hint        string              `json:"hint,omitempty"`
+	CannotTest  bool                `json:"cannot_test,omitempty"` // Error says what is missing, and accuses nothing
+	Started     bool                `json:"started"`               // its throwaway stood
 	Properties  map[string]string   `json:"properties,omitempty"`
 	Assertions  []Assertion         `json:"assertions,omitempty"`
 }

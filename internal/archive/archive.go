@@ -1,0 +1,156 @@
+// Package archive keeps backups as ordinary sealed files that stock tools open: layout 1, docs/archive-format.md.
+//
+// It hides object names, the order of writing, manifests, signatures, parts and digests. Its law: a backup exists if and
+// only if its manifest exists; the manifest is written last, after everything it names was read back and found whole. It
+// is not its job to know what items mean, when to make a backup, or which to keep.
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/seal"
+	"holdfast/internal/store"
+)
+
+// maxPart is the stored size at which an item continues in a further object.
+const maxPart = 64 << 30
+
+// Options configure an archive. Writing needs Seal and Signer; opening data needs Identities.
+type Options struct {
+	Seal       seal.Options     // how items are compressed and to whom they are sealed
+	Signer     *seal.Signer     // signs manifests and verdicts
+	Identities []seal.Identity  // what opens items; none: only manifests can be read
+	Trusted    []seal.PublicKey // whose manifests are accepted; none: any, and the caller says "signer not checked"
+	Version    string           // of holdfast, for the manifest
+	Now        func() time.Time // required
+	PartSize   int64            // stored bytes per object, default 64 GiB
+}
+
+// Archive is layout 1 over one store. Safe for concurrent use.
+type Archive struct {
+	store *store.Store
+	opt   Options
+}
+
+// New returns an archive over s.
+func New(s *store.Store, opt Options) *Archive {
+	if opt.PartSize == 0 {
+		opt.PartSize = maxPart
+	}
+	if opt.Seal.Compression == "" {
+		opt.Seal.Compression = seal.Zstd
+	}
+	return &Archive{s, opt}
+}
+
+// List tells every backup, oldest first, from listings of names alone. With a job it tells that job's.
+func (a *Archive) List(ctx context.Context, job holdfast.JobName) ([]Entry, error) {
+	within := ""
+	if job != "" {
+		within = string(job) + "/"
+	}
+	var entries []Entry
+	for object, err := range a.store.List(ctx, commitPrefix+within) {
+		if err != nil {
+			return nil, fmt.Errorf("list backups: %w", err)
+		}
+		if entry, ok := parseCommit(object.Name); ok {
+			entries = append(entries, entry)
+		}
+	}
+	proofs := make(map[string][]ProofEntry)
+	for object, err := range a.store.List(ctx, proofPrefix+within) {
+		if err != nil {
+			return nil, fmt.Errorf("list proofs: %w", err)
+		}
+		if key, proof, ok := parseProof(object.Name); ok {
+			proofs[key] = append(proofs[key], proof)
+		}
+	}
+	pins := make(map[string]bool)
+	for object, err := range a.store.List(ctx, pinPrefix+within) {
+		if err != nil {
+			return nil, fmt.Errorf("list pins: %w", err)
+		}
+		pins[strings.TrimPrefix(object.Name, pinPrefix)] = true
+	}
+	for i := range entries {
+		key := entries[i].key()
+		entries[i].Proofs = proofs[key]
+		slices.SortStableFunc(entries[i].Proofs, func(x, y ProofEntry) int { return x.Time.Compare(y.Time) })
+		entries[i].Pinned = pins[key]
+	}
+	slices.SortStableFunc(entries, func(x, y Entry) int {
+		if c := x.Time.Compare(y.Time); c != 0 {
+			return c
+		}
+		return strings.Compare(string(x.ID), string(y.ID))
+	})
+	return entries, nil
+}
+
+// Find returns the one entry whose ID begins with text, or the newest for the empty text.
+func Find(entries []Entry, text string) (Entry, error) {
+	if len(entries) == 0 {
+		return Entry{}, holdfast.WithHint(errors.New("the store holds no backup"), "make one with `holdfast backup`")
+	}
+	if text == "" {
+		return entries[len(entries)-1], nil
+	}
+	var found []Entry
+	for _, entry := range entries {
+		if strings.HasPrefix(string(entry.ID), text) {
+			found = append(found, entry)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return Entry{}, holdfast.WithHint(fmt.Errorf("%w: no backup has the ID %q", holdfast.ErrUsage, text), "`holdfast list` shows the IDs")
+	case 1:
+		return found[0], nil
+	}
+	return Entry{}, holdfast.WithHint(fmt.Errorf("%w: %d backups have an ID that begins with %q", holdfast.ErrUsage, len(found), text), "give more of the ID")
+}
+
+// Clean deletes what an interrupted run of ours left: the data objects of the backup that was begun as entry and has
+// no manifest. It returns how many objects it deleted. A backup that was committed is left alone.
+func (a *Archive) Clean(ctx context.Context, entry Entry) (int, error) {
+	for object, err := range a.store.List(ctx, commitPrefix+string(entry.Job)+"/"+entry.stem()+".") {
+		if err != nil {
+			return 0, fmt.Errorf("look for the manifest of %s: %w", entry.ID, err)
+		}
+		return 0, checkOurs(object.Name)
+	}
+	return a.deleteAll(ctx, entry.dataName(""))
+}
+
+// checkOurs refuses to conclude anything from an object in a commit's place whose name is not a commit's.
+func checkOurs(name string) error {
+	if _, ok := parseCommit(name); !ok {
+		return fmt.Errorf("object %s stands in the place of a manifest and is none", name)
+	}
+	return nil
+}
+
+func (a *Archive) deleteAll(ctx context.Context, prefix string) (int, error) {
+	var names []string
+	for object, err := range a.store.List(ctx, prefix) {
+		if err != nil {
+			return 0, fmt.Errorf("list %s: %w", prefix, err)
+		}
+		names = append(names, object.Name)
+	}
+	for i, name := range names {
+		if err := a.store.Delete(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return i, fmt.Errorf("delete %s: %w", name, err)
+		}
+	}
+	return len(names), nil
+}

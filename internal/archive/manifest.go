@@ -1,0 +1,112 @@
+package archive
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/source"
+)
+
+const formatName = "holdfast-archive-1"
+
+// Role says what an object of a backup is.
+type Role string
+
+// The roles.
+const (
+	RoleData  Role = "data"
+	RoleFacts Role = "facts"
+	RoleText  Role = "text"
+)
+
+// Manifest is the commit object of a backup; docs/archive-format.md, "Manifest".
+type Manifest struct {
+	Format     string            `json:"format"`
+	ID         holdfast.BackupID `json:"id"`
+	Job        holdfast.JobName  `json:"job"`
+	Host       string            `json:"host"`
+	Time       time.Time         `json:"time"`
+	Finished   time.Time         `json:"finished"`
+	Kind       string            `json:"kind"`
+	Reason     string            `json:"reason"`
+	Complete   bool              `json:"complete"`
+	Sources    []SourceEntry     `json:"sources"`
+	Missing    []MissingSource   `json:"missing"`
+	Items      []ItemEntry       `json:"items"`
+	Seal       string            `json:"seal"`
+	Keys       []string          `json:"keys"`
+	Signer     string            `json:"signer"`
+	Versions   map[string]string `json:"versions"`
+	Exclusions int               `json:"exclusions"`
+}
+
+// SourceEntry is a source that the backup holds.
+type SourceEntry struct {
+	Name   holdfast.SourceName `json:"name"`
+	Kind   holdfast.Kind       `json:"kind"`
+	Secret bool                `json:"secret"`
+}
+
+// MissingSource is a source of the job that the backup does not hold.
+type MissingSource struct {
+	Name     holdfast.SourceName `json:"name"`
+	Kind     holdfast.Kind       `json:"kind"`
+	Optional bool                `json:"optional"`
+	Why      string              `json:"why"` // "failed" or "absent"
+}
+
+// ItemEntry is one stored item.
+type ItemEntry struct {
+	Source       holdfast.SourceName `json:"source"`
+	Name         string              `json:"name"`
+	Object       string              `json:"object"`
+	Parts        int                 `json:"parts"`
+	PlainSize    int64               `json:"plain_size"`
+	StoredSize   int64               `json:"stored_size"`
+	StoredSHA256 string              `json:"stored_sha256"`
+	Compression  string              `json:"compression"`
+	Role         Role                `json:"role"`
+	Seconds      float64             `json:"seconds"`
+}
+
+// sealedFacts is the content of the facts object.
+type sealedFacts struct {
+	Sources     map[holdfast.SourceName]source.Facts `json:"sources"`
+	PlainSHA256 map[string]string                    `json:"plain_sha256"`
+	Missing     map[holdfast.SourceName]string       `json:"missing"`
+}
+
+func (m *Manifest) size() int64 {
+	var size int64
+	for _, item := range m.Items {
+		size += item.StoredSize
+	}
+	return size
+}
+
+// parseManifest reads a manifest and holds it against the name it was stored under.
+func parseManifest(data []byte, entry Entry) (Manifest, error) {
+	var m Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return Manifest{}, fmt.Errorf("%w: the manifest of %s is not readable: %w", holdfast.ErrDifference, entry.ID, err)
+	}
+	if m.Format != formatName {
+		return Manifest{}, holdfast.WithHint(fmt.Errorf("the manifest of %s has format %q, and this holdfast reads %q", entry.ID, m.Format, formatName),
+			"use a newer holdfast")
+	}
+	if m.ID != entry.ID || m.Job != entry.Job || !m.Time.Equal(entry.Time) || m.Complete != entry.Complete || m.Kind != entry.Kind ||
+		(m.Seal == "age") != entry.Sealed || m.size() != entry.Size {
+		return Manifest{}, fmt.Errorf("%w: the manifest of %s says other things than the name it is stored under: one of them was changed",
+			holdfast.ErrDifference, entry.ID)
+	}
+	seen := make(map[string]bool, len(m.Items))
+	for _, item := range m.Items {
+		if item.Parts < 1 || item.Parts > 999 || item.StoredSize < 0 || item.PlainSize < 0 || seen[item.Object] {
+			return Manifest{}, fmt.Errorf("%w: the manifest of %s lists item %q in a way no holdfast writes", holdfast.ErrDifference, entry.ID, item.Object)
+		}
+		seen[item.Object] = true
+	}
+	return m, nil
+}

@@ -1,0 +1,147 @@
+package archive
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"holdfast"
+)
+
+// timeLayout is how times stand in object names: UTC, to the second.
+const timeLayout = "20060102T150405Z"
+
+const (
+	commitPrefix = "commits/"
+	dataPrefix   = "data/"
+	proofPrefix  = "proofs/"
+	pinPrefix    = "pins/"
+)
+
+// Entry is what a listing alone tells of a backup: no object was opened for it, and nothing in it is authenticated.
+type Entry struct {
+	Job      holdfast.JobName
+	Time     time.Time // when the run began, UTC
+	ID       holdfast.BackupID
+	Kind     string // "full", or "safety" for what was kept before an overwrite
+	Complete bool
+	Sealed   bool
+	Size     int64 // stored bytes of all items
+	Pinned   bool
+	Proofs   []ProofEntry // oldest first
+}
+
+// ProofEntry is what a listing tells of one drill.
+type ProofEntry struct {
+	Time    time.Time
+	Verdict holdfast.Verdict
+	ID      holdfast.BackupID
+}
+
+// Proven returns the newest passing drill, if the newest conclusive one passed. A drill that could not test changes
+// nothing.
+func (e Entry) Proven() (ProofEntry, bool) {
+	for i := len(e.Proofs) - 1; i >= 0; i-- {
+		switch e.Proofs[i].Verdict {
+		case holdfast.Proven:
+			return e.Proofs[i], true
+		case holdfast.Failed:
+			return ProofEntry{}, false
+		}
+	}
+	return ProofEntry{}, false
+}
+
+// State is the one word that lists show: "proven", "failed" (its newest conclusive drill found a difference),
+// "incomplete", or "committed".
+func (e Entry) State() string {
+	if _, proven := e.Proven(); proven {
+		return "proven"
+	}
+	for _, proof := range e.Proofs {
+		if proof.Verdict == holdfast.Failed {
+			return "failed"
+		}
+	}
+	if !e.Complete {
+		return "incomplete"
+	}
+	return "committed"
+}
+
+func (e Entry) stem() string { return e.Time.Format(timeLayout) + "." + string(e.ID) }
+
+func (e Entry) commitName() string {
+	state, seal := "complete", "age"
+	if !e.Complete {
+		state = "incomplete"
+	}
+	if !e.Sealed {
+		seal = "none"
+	}
+	return fmt.Sprintf("%s%s/%s.%s.%s.%s.%d.json", commitPrefix, e.Job, e.stem(), e.Kind, state, seal, e.Size)
+}
+
+func (e Entry) dataName(object string) string {
+	return fmt.Sprintf("%s%s/%s/%s", dataPrefix, e.Job, e.stem(), object)
+}
+
+func (e Entry) proofName(p ProofEntry, suffix string) string {
+	return fmt.Sprintf("%s%s/%s/%s.%s.%s.%s", proofPrefix, e.Job, e.stem(), p.Time.Format(timeLayout), p.Verdict, p.ID, suffix)
+}
+
+var (
+	commitRule = regexp.MustCompile(`^commits/([^/]+)/(\d{8}T\d{6}Z)\.([a-z0-9]+)\.(full|safety)\.(complete|incomplete)\.(age|none)\.(\d+)\.json$`)
+	proofRule  = regexp.MustCompile(`^proofs/([^/]+)/(\d{8}T\d{6}Z\.[a-z0-9]+)/(\d{8}T\d{6}Z)\.(proven|failed|cannot-test)\.([a-z0-9]+)\.json$`)
+)
+
+// parseCommit reads a commit object's name. Names that are not ours are reported as such, never guessed at.
+func parseCommit(name string) (Entry, bool) {
+	m := commitRule.FindStringSubmatch(name)
+	if m == nil {
+		return Entry{}, false
+	}
+	job, err := holdfast.ParseJobName(m[1])
+	if err != nil {
+		return Entry{}, false
+	}
+	at, err := time.Parse(timeLayout, m[2])
+	if err != nil {
+		return Entry{}, false
+	}
+	id, err := holdfast.ParseBackupID(m[3])
+	if err != nil {
+		return Entry{}, false
+	}
+	size, err := strconv.ParseInt(m[7], 10, 64)
+	if err != nil {
+		return Entry{}, false
+	}
+	return Entry{
+		Job: job, Time: at, ID: id, Kind: m[4], Complete: m[5] == "complete", Sealed: m[6] == "age", Size: size,
+	}, true
+}
+
+// parseProof reads a verdict object's name; key is the job and stem of the backup it speaks of.
+func parseProof(name string) (key string, proof ProofEntry, ok bool) {
+	m := proofRule.FindStringSubmatch(name)
+	if m == nil {
+		return "", ProofEntry{}, false
+	}
+	at, err := time.Parse(timeLayout, m[3])
+	if err != nil {
+		return "", ProofEntry{}, false
+	}
+	return m[1] + "/" + m[2], ProofEntry{Time: at, Verdict: holdfast.Verdict(m[4]), ID: holdfast.BackupID(m[5])}, true
+}
+
+func (e Entry) key() string { return string(e.Job) + "/" + e.stem() }
+
+// partName names the continuation of an object: the first part has the object's own name.
+func partName(object string, part int) string {
+	if part == 0 {
+		return object
+	}
+	return fmt.Sprintf("%s.%03d", object, part)
+}

@@ -1,0 +1,66 @@
+package archive
+
+import (
+	"fmt"
+	"strings"
+)
+
+// recoveryText is RESTORE.txt: what to type with stock tools when there is no holdfast.
+func recoveryText(m *Manifest) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Backup %s of job %s, host %s, begun %s.\n", m.ID, m.Job, m.Host, m.Time.Format("2006-01-02 15:04:05 UTC"))
+	fmt.Fprintf(&b, "Made by %s.\n\n", strings.Join(versionLines(m.Versions), ", "))
+	b.WriteString("With holdfast:\n\n    holdfast restore " + string(m.ID) + " --store DIR --identity identity.txt\n\n")
+	b.WriteString("With stock tools. Each line is one item; identity.txt is the private key that was kept away from the host.\n")
+	if m.Seal == "age" {
+		b.WriteString("Post-quantum recipients (age1pq…) need age 1.3 or newer; a passphrase is asked for by age itself.\n")
+	}
+	for _, item := range m.Items {
+		if item.Role != RoleData {
+			continue
+		}
+		fmt.Fprintf(&b, "\n# %s  (%d bytes stored, sha256 %s)\n", item.Object, item.StoredSize, item.StoredSHA256)
+		for _, line := range openingLines(item) {
+			b.WriteString(line + "\n")
+		}
+	}
+	if len(m.Missing) > 0 {
+		b.WriteString("\nNOT in this backup:\n")
+		for _, missing := range m.Missing {
+			fmt.Fprintf(&b, "  %s (%s, %s)\n", missing.Name, missing.Kind, missing.Why)
+		}
+	}
+	return b.String()
+}
+
+func openingLines(item ItemEntry) []string {
+	pipe := "cat " + item.Object
+	if item.Parts > 1 {
+		pipe = fmt.Sprintf("cat %s %s.[0-9][0-9][0-9]", item.Object, item.Object)
+	}
+	rest := item.Object
+	if inner, sealed := strings.CutSuffix(rest, ".age"); sealed {
+		rest = inner
+		pipe += " | age -d -i identity.txt"
+	}
+	if inner, ok := strings.CutSuffix(rest, ".zst"); ok {
+		rest = inner
+		pipe += " | zstd -d"
+	} else if inner, ok := strings.CutSuffix(rest, ".gz"); ok {
+		rest = inner
+		pipe += " | gunzip"
+	}
+	switch {
+	case strings.HasSuffix(rest, ".globals.sql"):
+		return []string{"# roles and tablespaces of the cluster; those that exist already give an error that does no harm", pipe + " | psql -X postgres"}
+	case strings.HasSuffix(rest, ".create.sql"):
+		return []string{"# creates the database with its encoding, owner and settings", pipe + " | psql -X -v ON_ERROR_STOP=1 postgres"}
+	case strings.HasSuffix(rest, ".sql"):
+		return []string{"# the database itself, into the one created above", pipe + " | psql -X -v ON_ERROR_STOP=1 DATABASE"}
+	case strings.HasSuffix(rest, ".sqlite"):
+		return []string{pipe + " > " + rest, fmt.Sprintf("sqlite3 %s 'PRAGMA integrity_check'", rest)}
+	case strings.HasSuffix(rest, ".tar"):
+		return []string{"# as root, into an empty folder", pipe + " | tar --xattrs --xattrs-include='*' --acls -xpf - -C DIR"}
+	}
+	return []string{pipe + " > " + rest}
+}

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast"
+	"holdfast/internal/archive"
+	"holdfast/internal/config"
+	"holdfast/internal/engine"
+	"holdfast/internal/joblock"
+	"holdfast/internal/report"
+)
+
+func (a *app) backupCommand() *cobra.Command {
+	var flags config.Flags
+	var full, create bool
+	var reason string
+	cmd := &cobra.Command{
+		Use: "backup [JOB]", Short: "Back up a job, or the sources given", Args: cobra.MaximumNArgs(1),
+		Long: "Back up every source of a job into one backup: each is read once, counted, hashed, compressed, sealed and stored;\n" +
+			"everything stored is read again, and then the signed manifest makes the backup exist. Without a configuration,\n" +
+			"--source, --to and --recipient say what, where and for whom.\n\n" +
+			"A source that fails is left out as a whole, and the exit code is 3. Without any source nothing is kept.",
+		Example: "  holdfast backup app --reason \"before release 4\"\n" +
+			"  holdfast backup --source postgres://app@localhost/app --to /srv/backups --recipient age1…",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				flags.Job = args[0]
+			}
+			cfg, err := a.load(flags, true)
+			if err != nil {
+				return err
+			}
+			job, err := cfg.Job(holdfast.JobName(flags.Job))
+			if err != nil {
+				return err
+			}
+			return a.backup(cmd.Context(), cfg, job, reason, create || flags.To != "" || flags.Store != "")
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&flags.Sources, "source", nil, "what to back up: `postgres://…`, a SQLite file, or a folder; may be given several times")
+	f.StringVar(&flags.To, "to", "", "the store: a `FOLDER`, or a name from the configuration")
+	f.StringVar(&flags.Store, "store", "", "the same as --to")
+	f.StringArrayVarP(&flags.Recipients, "recipient", "r", nil, "seal to this age `RECIPIENT`, or key of the configuration; may be given several times")
+	f.StringVar(&flags.RecipientsFile, "recipients-file", "", "seal to the recipients in `FILE`")
+	f.StringVar(&flags.Job, "job", "", "the `JOB`'s name, when it is made of flags")
+	f.StringVar(&flags.Seal, "seal", "", "age (the default), or none to store everything readable")
+	f.StringVar(&flags.Compression, "compression", "", "zstd (the default), gzip or none")
+	f.IntVar(&flags.Level, "level", 0, "compression level: zstd 1 to 22 (default 1), gzip 1 to 9")
+	f.BoolVar(&full, "full", false, "make a full backup; in an archive every backup is one")
+	f.BoolVar(&create, "create-store", false, "make the store when it is not there")
+	f.StringVar(&reason, "reason", "", "why this backup is made, kept in its manifest")
+	return cmd
+}
+
+func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, reason string, create bool) (err error) {
+	sources, err := a.namedSources(ctx, cfg, job.Sources)
+	if err != nil {
+		return err
+	}
+	opt, err := sealing(ctx, job)
+	if err != nil {
+		return err
+	}
+	lock, err := joblock.Acquire(cfg.State, job.Store.Path, job.Name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	signer, err := a.signer(cfg)
+	if err != nil {
+		return err
+	}
+	repo, err := a.repository(job.Store, access{seal: opt, signer: signer, create: create})
+	if err != nil {
+		return err
+	}
+	if err := a.cleanUp(ctx, repo, lock); err != nil {
+		return err
+	}
+	began := a.Now()
+	result, err := engine.Backup(ctx, repo, engine.Plan{
+		Job: job.Name, Host: cfg.Host, Kind: "full", Reason: reason, Sources: sources, Now: began,
+		Begun: func(entry archive.Entry) error { return lock.Begun(entry) },
+	}, a.printer.observe)
+	if err != nil && !errors.Is(err, holdfast.ErrIncomplete) {
+		return err
+	}
+	if endErr := lock.Ended(); endErr != nil {
+		return endErr
+	}
+	a.showResult(result, a.Now().Sub(began))
+	return err
+}
+
+// cleanUp removes what an earlier run of this job began and could not end.
+func (a *app) cleanUp(ctx context.Context, repo *archive.Archive, lock *joblock.Lock) error {
+	var left archive.Entry
+	found, err := lock.Left(&left)
+	if err != nil || !found {
+		return err
+	}
+	removed, err := repo.Clean(ctx, left)
+	if err != nil {
+		return fmt.Errorf("clean up after an interrupted run: %w", err)
+	}
+	if removed > 0 {
+		a.printer.say(fmt.Sprintf("removed %d objects of backup %s, which was interrupted before it existed", removed, left.ID))
+	}
+	return lock.Ended()
+}
+
+func (a *app) showResult(result engine.Result, elapsed time.Duration) {
+	m := result.Manifest
+	if a.flags.json {
+		a.printJSON(map[string]any{"event": "backup", "id": m.ID, "job": m.Job, "complete": m.Complete, "stored": result.Entry.Size, "seconds": elapsed.Seconds()})
+		return
+	}
+	var plain int64
+	for _, item := range m.Items {
+		if item.Role == archive.RoleData {
+			plain += item.PlainSize
+		}
+	}
+	state := "committed"
+	if !m.Complete {
+		state = "committed, incomplete"
+	}
+	fmt.Fprintf(a.Out, "backup %s of job %s: %s; %s in %s (%s), %s; read back and signed\n",
+		m.ID, m.Job, state, report.Size(plain), report.Size(result.Entry.Size), ratio(plain, result.Entry.Size), report.Span(elapsed))
+	if !result.Entry.Sealed {
+		a.printer.warn("this backup is not sealed: whoever reads the store can read it")
+	}
+	a.printer.say("it is not proven until it was restored: `holdfast drill " + string(m.ID) + "`")
+}

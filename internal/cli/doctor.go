@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast"
+	"holdfast/internal/config"
+	"holdfast/internal/sandbox"
+	"holdfast/internal/scratch"
+	"holdfast/internal/seal"
+	"holdfast/internal/source"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	var flags config.Flags
+	cmd := &cobra.Command{
+		Use: "doctor [JOB]", Short: "Find what would make backups or drills fail", Args: cobra.MaximumNArgs(1),
+		Long: "Look at every job: store, keys, sources and what a drill needs. All findings come at once, each with what to do. It also\n" +
+			"says which jobs this host itself could read. Nothing is changed. The exit code is 1 when something would fail.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				flags.Job = args[0]
+			}
+			cfg, err := a.load(flags, false)
+			if err != nil {
+				return err
+			}
+			jobs := cfg.Jobs
+			if flags.Job != "" || len(jobs) == 0 {
+				job, err := cfg.Job(holdfast.JobName(flags.Job))
+				if err != nil {
+					return err
+				}
+				jobs = []config.Job{job}
+			}
+			return a.doctor(cmd.Context(), cfg, jobs)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&flags.Sources, "source", nil, "look at this source: `postgres://…`, a SQLite file, or a folder; may be given several times")
+	f.StringVar(&flags.To, "to", "", "the store: a `FOLDER`, or a name from the configuration")
+	f.StringArrayVarP(&flags.Recipients, "recipient", "r", nil, "seal to this age `RECIPIENT`, or key of the configuration")
+	f.StringVarP(&flags.Identity, "identity", "i", "", "`FILE` of an identity on this host, to see which jobs it could read")
+	return cmd
+}
+
+func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job) error {
+	failing := 0
+	show := func(where string, findings ...source.Finding) {
+		for _, finding := range findings {
+			if finding.Severity == source.Fails {
+				failing++
+			}
+			a.showFinding(where, finding)
+		}
+	}
+	for _, job := range jobs {
+		where := "job " + string(job.Name)
+		show(where, storeFindings(job)...)
+		show(where, a.keyFindings(ctx, cfg, job)...)
+		show(where, drillFindings(job)...)
+		sources, err := a.namedSources(ctx, cfg, job.Sources)
+		if err != nil {
+			show(where, failure(err))
+			continue
+		}
+		for _, src := range sources {
+			findings, err := src.Source.Diagnose(ctx)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				findings = append(findings, failure(err))
+			}
+			if len(findings) == 0 {
+				findings = []source.Finding{{Severity: source.Fine, Message: "can be backed up"}}
+			}
+			show("source "+string(src.Name), findings...)
+		}
+	}
+	if failing > 0 {
+		return fmt.Errorf("%d findings would make a backup or a drill fail", failing)
+	}
+	return nil
+}
+
+func failure(err error) source.Finding {
+	return source.Finding{Severity: source.Fails, Message: err.Error(), Fix: holdfast.Hint(err)}
+}
+
+func (a *app) showFinding(where string, finding source.Finding) {
+	if a.flags.json {
+		a.printJSON(map[string]any{"event": "finding", "where": where, "severity": finding.Severity, "message": finding.Message, "fix": finding.Fix})
+		return
+	}
+	marks := map[source.Severity]string{source.Fine: "  ok   ", source.Warns: "  warn ", source.Fails: "  FAIL "}
+	fmt.Fprintf(a.Out, "%s%s: %s\n", marks[finding.Severity], where, finding.Message)
+	if finding.Fix != "" {
+		fmt.Fprintf(a.Out, "         %s\n", finding.Fix)
+	}
+}
+
+func storeFindings(job config.Job) []source.Finding {
+	if _, err := openStore(job.Store, false); err != nil {
+		return []source.Finding{failure(err)}
+	}
+	return []source.Finding{{Severity: source.Fine, Message: "store " + job.Store.Path + " is there"}}
+}
+
+// keyFindings says to whom a job is sealed, and whether this host could read it.
+func (a *app) keyFindings(ctx context.Context, cfg *config.Config, job config.Job) []source.Finding {
+	if job.Seal == config.SealNone {
+		return []source.Finding{{Severity: source.Warns, Message: "is not sealed: this host, and whoever reads the store, can read it", Fix: "set recipients and remove seal: none"}}
+	}
+	opt, err := sealing(ctx, job)
+	if err == nil {
+		err = seal.CheckRecipients(opt.Recipients)
+	}
+	if err != nil {
+		return []source.Finding{failure(err)}
+	}
+	var findings []source.Finding
+	for _, key := range job.Recipients {
+		if !key.Passphrase.IsZero() {
+			findings = append(findings, source.Finding{Severity: source.Warns, Message: "this host itself can read its backups: it has the passphrase of key " + key.Name, Fix: "seal to a public key instead (`holdfast key new` on another machine)"})
+		}
+		if left := key.Expires.Sub(a.Now()); !key.Expires.IsZero() && left < 30*24*time.Hour {
+			findings = append(findings, source.Finding{Severity: source.Warns, Message: "key " + key.Name + " expires on " + key.Expires.Format(time.DateOnly), Fix: "add a new key to the job's recipients"})
+		}
+	}
+	if readable, err := identityOpens(cfg, opt.Recipients); err != nil {
+		findings = append(findings, failure(err))
+	} else if readable {
+		findings = append(findings, source.Finding{Severity: source.Warns, Message: "this host itself can read its backups: the identity is at " + cfg.Identity, Fix: "move it off this host, to two safe places"})
+	}
+	if len(findings) == 0 {
+		findings = []source.Finding{{Severity: source.Fine, Message: "this host cannot read its own backups"}}
+	}
+	return findings
+}
+
+func identityOpens(cfg *config.Config, recipients []seal.Recipient) (bool, error) {
+	if cfg.Identity == "" {
+		return false, nil
+	}
+	file, err := os.Open(cfg.Identity)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the identity: %w", err)
+	}
+	defer file.Close()
+	identities, err := seal.ParseIdentities(file)
+	if err != nil {
+		return false, err
+	}
+	for _, identity := range identities {
+		own := seal.RecipientOf(identity)
+		for _, recipient := range recipients {
+			if own != nil && own.KeyID() == recipient.KeyID() {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// drillFindings says whether drills can be made on this machine. That is not an error: drills may run elsewhere.
+func drillFindings(job config.Job) []source.Finding {
+	var findings []source.Finding
+	if err := sandbox.Available(); err != nil {
+		findings = append(findings, source.Finding{Severity: source.Warns, Message: "drills cannot run here: " + err.Error(), Fix: holdfast.Hint(err)})
+	}
+	folder, err := scratch.Open(scratch.Options{Dir: job.Drill.Scratch, AllowDisk: job.Drill.AllowDiskScratch})
+	if err != nil {
+		return append(findings, source.Finding{Severity: source.Warns, Message: "drills cannot run here: " + err.Error(), Fix: holdfast.Hint(err)})
+	}
+	if err := folder.Close(); err != nil {
+		return append(findings, failure(err))
+	}
+	if folder.Medium == "plain disk" {
+		findings = append(findings, source.Finding{Severity: source.Warns, Message: "drills write plaintext to a plain disk, by explicit choice", Fix: "use a tmpfs or an encrypted volume as scratch"})
+	}
+	return findings
+}

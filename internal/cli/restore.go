@@ -1,0 +1,486 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast"
+	"holdfast/internal/archive"
+	"holdfast/internal/config"
+	"holdfast/internal/durable"
+	"holdfast/internal/engine"
+	"holdfast/internal/joblock"
+	"holdfast/internal/source"
+)
+
+type restoreFlags struct {
+	storeFlags
+	latest       bool
+	to           []string
+	sources      []string
+	paths        []string
+	item         string
+	overwrite    bool
+	withRoles    bool
+	confirm      string
+	passwordFile string
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	var f restoreFlags
+	cmd := &cobra.Command{
+		Use: "restore [ID]", Short: "Bring a backup back, into a new place by default", Args: cobra.MaximumNArgs(1),
+		Long: "Bring a backup back. Everything is first restored beside its final place and compared with what was recorded; only then\n" +
+			"does it take its place, so that a restore that fails changes nothing. Without an ID the backups are listed and one is\n" +
+			"asked for; --latest takes the newest.\n\n" +
+			"Where to: --to gives a connection string for a database and a folder for files; with several sources of a kind write\n" +
+			"--to SOURCE=PLACE for each. Without --to, files and SQLite images go to ./restored-ID.\n\n" +
+			"At a terminal the plan is shown and the word RESTORE is asked for, and to overwrite also the name of what is\n" +
+			"overwritten. Without a terminal --confirm gives that word or name. What is overwritten is kept, sealed, in the store, and\n" +
+			"beside its place under another name.",
+		Example: "  holdfast restore --latest --identity key.txt --to postgres://postgres@localhost/app_restored\n" +
+			"  holdfast restore 7k2m… --identity key.txt --source config --path etc/nginx --to /tmp/nginx\n" +
+			"  holdfast restore 7k2m… --identity key.txt --item app.sql --to app.sql",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.load(f.Flags, false)
+			if err != nil {
+				return err
+			}
+			return a.restore(cmd.Context(), cfg, &f, args)
+		},
+	}
+	f.add(cmd)
+	f.addIdentity(cmd)
+	flags := cmd.Flags()
+	flags.BoolVar(&f.latest, "latest", false, "take the newest backup")
+	flags.StringArrayVar(&f.to, "to", nil, "where: `PLACE`, or SOURCE=PLACE; may be given several times")
+	flags.StringArrayVar(&f.sources, "source", nil, "only this `SOURCE` of the backup; may be given several times")
+	flags.StringArrayVar(&f.paths, "path", nil, "only this file or folder of a files source, named as in `holdfast show`; may be given several times")
+	flags.StringVar(&f.item, "item", "", "write one item's plain bytes to the file --to, or to standard output with --to -")
+	flags.BoolVar(&f.overwrite, "overwrite", false, "let what is restored take the place of what is there")
+	flags.BoolVar(&f.withRoles, "with-roles", false, "also change roles that exist in the cluster to what they were")
+	flags.StringVar(&f.confirm, "confirm", "", "`WORD` typed in advance: RESTORE, or to overwrite the name of the database, file or folder")
+	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password of the target server (mode 0600; default: PGPASSWORD, the password file)")
+	return cmd
+}
+
+func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, args []string) error {
+	repo, err := a.reader(ctx, cfg, &f.storeFlags)
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 && !f.latest {
+		if args, err = a.askBackup(ctx, repo, f); err != nil {
+			return err
+		}
+	}
+	b, err := a.pick(ctx, repo, &f.storeFlags, args)
+	if err != nil {
+		return err
+	}
+	all, err := b.Stored(ctx)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(all, f.sources)
+	if err != nil {
+		return err
+	}
+	if f.item != "" {
+		return a.writeItem(ctx, chosen, f)
+	}
+	destinations, err := a.destinations(ctx, cfg, f, b, chosen)
+	if err != nil {
+		return err
+	}
+	if err := a.confirm(b, destinations, f.confirm); err != nil {
+		return err
+	}
+	targets, err := a.targets(cfg, f, b, destinations)
+	if err != nil {
+		return err
+	}
+	results, err := engine.Restore(ctx, targets, a.printer.observe)
+	for _, result := range results {
+		if result.Where == "" {
+			continue
+		}
+		if a.flags.json {
+			a.printJSON(map[string]any{"event": "restore", "id": b.Entry.ID, "source": result.Source, "where": result.Where, "compared": result.Checked, "texts": result.Texts})
+			continue
+		}
+		fmt.Fprintf(a.Out, "%s: restored to %s; %d facts compared, no difference\n", result.Source, result.Where, result.Checked)
+		for _, text := range result.Texts {
+			a.printer.say("  " + quoted(text))
+		}
+	}
+	return err
+}
+
+// askBackup lists the backups and asks for one.
+func (a *app) askBackup(ctx context.Context, repo *archive.Archive, f *restoreFlags) ([]string, error) {
+	job, err := f.job()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := repo.List(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.showList(entries); err != nil {
+		return nil, err
+	}
+	if len(entries) == 0 || !a.interactive() {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: no backup was chosen", holdfast.ErrUsage), "give an ID from the list, or --latest")
+	}
+	answer, err := a.ask("ID of the backup to restore: ")
+	if err != nil {
+		return nil, err
+	}
+	if answer == "" {
+		return nil, fmt.Errorf("%w: no backup was chosen", holdfast.ErrUsage)
+	}
+	return []string{answer}, nil
+}
+
+// ask prints a question and reads one line.
+func (a *app) ask(question string) (string, error) {
+	fmt.Fprint(a.Err, question)
+	line, err := bufio.NewReader(oneByte{a.In}).ReadString('\n')
+	if err != nil && !(errors.Is(err, io.EOF) && line != "") {
+		return "", fmt.Errorf("%w: no answer: %w", holdfast.ErrUsage, err)
+	}
+	return strings.TrimSpace(line), nil
+}
+
+// oneByte keeps a buffered reader from taking more of the input than the line it is asked for.
+type oneByte struct{ r io.Reader }
+
+func (o oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(1, len(p))]) }
+
+func choose(all []source.Stored, names []string) ([]source.Stored, error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	var chosen []source.Stored
+	var known []string
+	for _, stored := range all {
+		known = append(known, string(stored.Source))
+	}
+	for _, name := range names {
+		i := slices.Index(known, name)
+		if i < 0 {
+			return nil, holdfast.WithHint(fmt.Errorf("%w: the backup holds no source %q", holdfast.ErrUsage, name), "it holds: "+strings.Join(known, ", "))
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
+}
+
+// writeItem writes one item's plaintext, for those who know what to do with it.
+func (a *app) writeItem(ctx context.Context, chosen []source.Stored, f *restoreFlags) error {
+	var known []string
+	for _, stored := range chosen {
+		for _, item := range stored.Items {
+			known = append(known, item.Name)
+			if item.Name != f.item {
+				continue
+			}
+			if len(f.to) != 1 {
+				return holdfast.WithHint(fmt.Errorf("%w: where item %s goes is not given", holdfast.ErrUsage, f.item), "give one --to FILE, or --to - for standard output")
+			}
+			r, err := item.Open(ctx)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			if f.to[0] == "-" {
+				_, err := io.Copy(a.Out, r)
+				return err
+			}
+			if err := writeNew(f.to[0], r); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.Out, "%s: %d bytes, as recorded\n", f.to[0], item.Size)
+			return err
+		}
+	}
+	return holdfast.WithHint(fmt.Errorf("%w: the backup holds no item %q", holdfast.ErrUsage, f.item), "it holds: "+strings.Join(known, ", "))
+}
+
+// writeNew writes r into a new file for its owner only. The file appears when it is whole.
+func writeNew(path string, r io.Reader) error {
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("open folder: %w", err)
+	}
+	defer root.Close()
+	file, err := durable.Create(root, filepath.Base(path), 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := file.ReadFrom(r); err != nil {
+		return errors.Join(err, file.Abort())
+	}
+	if err := file.Commit(); errors.Is(err, fs.ErrExist) {
+		return holdfast.WithHint(fmt.Errorf("%w: %s exists", holdfast.ErrUsage, path), "choose another name; nothing is overwritten")
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// destinations decides where every source goes and looks what is there.
+func (a *app) destinations(ctx context.Context, cfg *config.Config, f *restoreFlags, b *archive.Backup, chosen []source.Stored) ([]destination, error) {
+	var password holdfast.Secret
+	if f.passwordFile != "" {
+		var err error
+		if password, err = config.SecretFile(f.passwordFile).Resolve(ctx); err != nil {
+			return nil, err
+		}
+	} else {
+		password = cfg.PostgresPassword
+	}
+	var all []destination
+	for _, stored := range chosen {
+		to, err := placeFor(stored, chosen, f.to, b.Entry.ID)
+		if err != nil {
+			return nil, err
+		}
+		d := destination{stored: stored, to: to, overwrite: f.overwrite, withRoles: f.withRoles, only: f.paths, password: password}
+		if len(f.paths) > 0 && stored.Kind != holdfast.KindFiles {
+			return nil, holdfast.WithHint(fmt.Errorf("%w: --path is for files, and source %s is of kind %s", holdfast.ErrUsage, stored.Source, stored.Kind), "name the files source with --source")
+		}
+		if stored.Kind == holdfast.KindPostgres {
+			d.name, d.exists, err = a.databaseOf(ctx, cfg, to, password)
+		} else {
+			d.name = to
+			d.exists, err = occupied(to)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", stored.Source, err)
+		}
+		if d.exists && !f.overwrite {
+			return nil, holdfast.WithHint(fmt.Errorf("%w: source %s: the target %s is not empty", holdfast.ErrUsage, stored.Source, d.name),
+				"choose a new place with --to, or give --overwrite; what is there is then kept under another name")
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+func occupied(path string) (bool, error) {
+	entries, err := os.ReadDir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err == nil:
+		return len(entries) > 0, nil
+	}
+	if _, statErr := os.Lstat(path); statErr == nil {
+		return true, nil
+	}
+	return false, err
+}
+
+// placeFor finds where a source goes: --to SOURCE=PLACE, else the one --to that fits its kind, else a folder of the
+// backup's own.
+func placeFor(stored source.Stored, chosen []source.Stored, to []string, id holdfast.BackupID) (string, error) {
+	var bare []string
+	for _, text := range to {
+		if place, found := strings.CutPrefix(text, string(stored.Source)+"="); found {
+			return filled(stored, place)
+		}
+		if !slices.ContainsFunc(chosen, func(s source.Stored) bool { return strings.HasPrefix(text, string(s.Source)+"=") }) {
+			bare = append(bare, text)
+		}
+	}
+	database := stored.Kind == holdfast.KindPostgres
+	var fits []string
+	for _, text := range bare {
+		if isConnection(text) == database {
+			fits = append(fits, text)
+		}
+	}
+	alike := 0
+	for _, other := range chosen {
+		if (other.Kind == holdfast.KindPostgres) == database {
+			alike++
+		}
+	}
+	switch {
+	case len(fits) > 1 || len(fits) == 1 && database && alike > 1:
+		return "", holdfast.WithHint(fmt.Errorf("%w: where source %s goes is not clear", holdfast.ErrUsage, stored.Source), "write --to "+string(stored.Source)+"=PLACE, or choose with --source")
+	case len(fits) == 1 && (database || alike == 1):
+		return filled(stored, fits[0])
+	case len(fits) == 1:
+		return filepath.Abs(filepath.Join(fits[0], fileName(stored)))
+	case database:
+		return "", holdfast.WithHint(fmt.Errorf("%w: source %s is a database, and no server is given for it", holdfast.ErrUsage, stored.Source),
+			"give --to postgres://USER@HOST/NEW_DATABASE, or choose other sources with --source")
+	}
+	return filepath.Abs(filepath.Join("restored-"+string(id), fileName(stored)))
+}
+
+func filled(stored source.Stored, place string) (string, error) {
+	if stored.Kind == holdfast.KindPostgres {
+		return place, nil
+	}
+	path, err := filepath.Abs(place)
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", place, err)
+	}
+	if info, err := os.Stat(path); stored.Kind == holdfast.KindSQLite && err == nil && info.IsDir() {
+		return filepath.Join(path, fileName(stored)), nil
+	}
+	return path, nil
+}
+
+func fileName(stored source.Stored) string {
+	if stored.Kind == holdfast.KindSQLite {
+		return string(stored.Source) + ".sqlite"
+	}
+	return string(stored.Source)
+}
+
+func isConnection(text string) bool {
+	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://") ||
+		!strings.HasPrefix(text, "/") && !strings.HasPrefix(text, ".") && strings.Contains(text, "=")
+}
+
+// confirm shows the plan and asks for the typed words, or takes them from --confirm where nobody can type.
+func (a *app) confirm(b *archive.Backup, destinations []destination, given string) error {
+	a.printer.say(fmt.Sprintf("restore backup %s of %s (job %s, host %s):", b.Entry.ID, b.Entry.Time.Format("2006-01-02 15:04:05 UTC"), b.Entry.Job, b.Manifest.Host))
+	var overwritten []string
+	for _, d := range destinations {
+		what := "new"
+		if d.exists {
+			what = "OVERWRITES what is there, which is kept under another name"
+			overwritten = append(overwritten, d.name)
+		}
+		a.printer.say(fmt.Sprintf("  %s (%s) -> %s, %s", d.stored.Source, d.stored.Kind, d.name, what))
+	}
+	if given != "" {
+		return checkWord(given, overwritten)
+	}
+	if !a.interactive() {
+		if len(overwritten) > 0 {
+			return holdfast.WithHint(fmt.Errorf("%w: nobody is there to confirm the overwrite", holdfast.ErrUsage), "give --confirm "+overwritten[0])
+		}
+		return holdfast.WithHint(fmt.Errorf("%w: nobody is there to confirm the restore", holdfast.ErrUsage), "give --confirm RESTORE")
+	}
+	word, err := a.ask("type RESTORE to go on: ")
+	if err != nil {
+		return err
+	}
+	if word != "RESTORE" {
+		return fmt.Errorf("%w: the word was not RESTORE; nothing was changed", holdfast.ErrUsage)
+	}
+	for _, name := range overwritten {
+		word, err := a.ask("type the name of what is overwritten (" + name + "): ")
+		if err != nil {
+			return err
+		}
+		if word != name {
+			return fmt.Errorf("%w: the name was not %s; nothing was changed", holdfast.ErrUsage, name)
+		}
+	}
+	return nil
+}
+
+// checkWord holds a word given in advance against the plan. One word can confirm one overwrite.
+func checkWord(given string, overwritten []string) error {
+	switch {
+	case len(overwritten) == 0 && given == "RESTORE":
+		return nil
+	case len(overwritten) == 0:
+		return holdfast.WithHint(fmt.Errorf("%w: --confirm %q does not fit: nothing is overwritten", holdfast.ErrUsage, given), "give --confirm RESTORE")
+	case len(overwritten) > 1:
+		return holdfast.WithHint(fmt.Errorf("%w: %d targets would be overwritten at once", holdfast.ErrUsage, len(overwritten)), "restore one at a time with --source")
+	case given != overwritten[0]:
+		return holdfast.WithHint(fmt.Errorf("%w: --confirm %q is not the name of what is overwritten", holdfast.ErrUsage, given), "give --confirm "+overwritten[0])
+	}
+	return nil
+}
+
+// targets builds what the engine restores, with the copy that is kept before an overwrite.
+func (a *app) targets(cfg *config.Config, f *restoreFlags, b *archive.Backup, destinations []destination) ([]engine.Target, error) {
+	var targets []engine.Target
+	for _, d := range destinations {
+		target := engine.Target{
+			Stored: d.stored,
+			Open: func(ctx context.Context) (source.Place, error) {
+				return a.open(ctx, cfg, d, b.Entry.ID, a.printer.observe)
+			},
+		}
+		if d.exists {
+			target.Safety = func(ctx context.Context) error { return a.keepSafe(ctx, cfg, f, b, d) }
+		}
+		targets = append(targets, target)
+	}
+	return targets, nil
+}
+
+// keepSafe makes a sealed backup of what stands at d. A target that its own program cannot read is kept as raw bytes;
+// when even that is not to be had, what stands there still keeps existing under another name, and the restore goes on.
+func (a *app) keepSafe(ctx context.Context, cfg *config.Config, f *restoreFlags, b *archive.Backup, d destination) (err error) {
+	identities, err := a.identities(ctx, cfg, &f.storeFlags)
+	if err != nil {
+		return err
+	}
+	opt, err := a.resealing(ctx, cfg, b.Entry.Job, identities, b.Entry.Sealed || d.stored.Secret)
+	if err != nil {
+		return err
+	}
+	signer, err := a.signer(cfg)
+	if err != nil {
+		return err
+	}
+	repo, err := a.readerSealing(ctx, cfg, &f.storeFlags, opt, signer)
+	if err != nil {
+		return err
+	}
+	where, err := cfg.StoreNamed("")
+	if err != nil {
+		return err
+	}
+	lock, err := joblock.Acquire(cfg.State, where.Path, b.Entry.Job)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	if err := a.cleanUp(ctx, repo, lock); err != nil {
+		return err
+	}
+	plan := engine.Plan{
+		Job: b.Entry.Job, Host: cfg.Host, Kind: "safety", Reason: "before an overwrite by backup " + string(b.Entry.ID), Now: a.Now(),
+		Sources: []engine.NamedSource{a.standing(cfg, d)},
+		Begun:   func(entry archive.Entry) error { return lock.Begun(entry) },
+	}
+	result, err := engine.Backup(ctx, repo, plan, a.printer.observe)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, archive.ErrStore) {
+		a.printer.warn("what stands at " + d.name + " cannot be read as what it should be: " + err.Error())
+		raw, ok := rawBytes(d)
+		if !ok {
+			a.printer.warn("it is kept on the server under another name, and not in the store")
+			return lock.Ended()
+		}
+		plan.Sources = []engine.NamedSource{raw}
+		result, err = engine.Backup(ctx, repo, plan, a.printer.observe)
+	}
+	if err != nil {
+		return err
+	}
+	a.printer.say("what is overwritten is kept as backup " + string(result.Entry.ID))
+	return lock.Ended()
+}

@@ -1,0 +1,322 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"holdfast"
+	"holdfast/internal/archive"
+	"holdfast/internal/config"
+	"holdfast/internal/durable"
+	"holdfast/internal/engine"
+	"holdfast/internal/scratch"
+	"holdfast/internal/seal"
+	"holdfast/internal/source"
+	"holdfast/internal/source/files"
+	"holdfast/internal/source/postgres"
+	"holdfast/internal/source/sqlite"
+	"holdfast/internal/store"
+	"holdfast/internal/store/local"
+)
+
+// openStore opens the store that the configuration describes. create makes it, for a first use.
+func openStore(cfg config.Store, create bool) (*store.Store, error) {
+	driver, err := local.Open(cfg.Path, local.Options{Create: create})
+	if err != nil {
+		return nil, err
+	}
+	return store.New(driver, store.Options{}), nil
+}
+
+// signer loads the host's signing key, and makes it when there is none yet.
+func (a *app) signer(cfg *config.Config) (*seal.Signer, error) {
+	text, err := os.ReadFile(cfg.Signer)
+	if errors.Is(err, os.ErrNotExist) {
+		private, public, err := seal.NewSigner()
+		if err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(filepath.Dir(cfg.Signer), 0o700); err != nil {
+			return nil, holdfast.WithHint(fmt.Errorf("make the folder of the signing key: %w", err), "choose another state folder with --state or HOLDFAST_STATE")
+		}
+		if err := durable.CreateFile(cfg.Signer, []byte(private.Reveal()), 0o600); err != nil {
+			return nil, fmt.Errorf("write the signing key: %w", err)
+		}
+		if err := durable.WriteFile(cfg.Signer+".pub", []byte(public+"\n"), 0o644); err != nil {
+			return nil, fmt.Errorf("write the signing key: %w", err)
+		}
+		s, err := seal.ParseSigner(private)
+		if err != nil {
+			return nil, err
+		}
+		a.printer.say("made this host's signing key " + cfg.Signer + ", " + s.PublicKey().Fingerprint())
+		return s, nil
+	}
+	if err != nil {
+		return nil, holdfast.WithHint(fmt.Errorf("read the signing key: %w", err), "run as the user that owns it, or choose another with --state")
+	}
+	return seal.ParseSigner(holdfast.NewSecret(string(text)))
+}
+
+// sealing says how the items of a job are sealed.
+func sealing(ctx context.Context, job config.Job) (seal.Options, error) {
+	opt := seal.Options{
+		Compression: seal.Compression(job.Compression), Level: job.Level, Workers: job.Workers, Plain: job.Seal == config.SealNone,
+	}
+	recipients, err := recipientsOf(ctx, job.Recipients)
+	if err != nil {
+		return seal.Options{}, err
+	}
+	opt.Recipients = recipients
+	return opt, nil
+}
+
+func recipientsOf(ctx context.Context, keys []config.Key) ([]seal.Recipient, error) {
+	var recipients []seal.Recipient
+	for _, key := range keys {
+		if !key.Passphrase.IsZero() {
+			secret, err := key.Passphrase.Resolve(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("key %s: %w", key.Name, err)
+			}
+			passphrase, err := seal.NewPassphrase(secret)
+			if err != nil {
+				return nil, fmt.Errorf("key %s: %w", key.Name, err)
+			}
+			recipients = append(recipients, passphrase)
+			continue
+		}
+		for _, text := range key.Recipients {
+			recipient, err := seal.ParseRecipient(text)
+			if err != nil {
+				return nil, fmt.Errorf("key %s: %w", key.Name, err)
+			}
+			recipients = append(recipients, recipient)
+		}
+	}
+	return recipients, nil
+}
+
+// namedSources builds the sources of a job.
+func (a *app) namedSources(ctx context.Context, cfg *config.Config, list []config.Source) ([]engine.NamedSource, error) {
+	var sources []engine.NamedSource
+	for _, src := range list {
+		built, err := a.newSource(ctx, cfg, src)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", src.Name, err)
+		}
+		sources = append(sources, engine.NamedSource{Name: src.Name, Kind: src.Kind, Secret: src.Secret, Optional: src.Optional, Source: built})
+	}
+	return sources, nil
+}
+
+func (a *app) newSource(ctx context.Context, cfg *config.Config, src config.Source) (source.Source, error) {
+	switch src.Kind {
+	case holdfast.KindPostgres:
+		opt, err := a.postgresOptions(ctx, cfg, src)
+		if err != nil {
+			return nil, err
+		}
+		return postgres.New(opt), nil
+	case holdfast.KindSQLite:
+		return sqlite.New(sqlite.Options{Name: src.Name, Path: src.SQLite.Path, MaxLock: src.SQLite.MaxLock}), nil
+	case holdfast.KindFiles:
+		return files.New(filesOptions(src)), nil
+	}
+	return nil, fmt.Errorf("%w: sources of kind %q are not known", holdfast.ErrUsage, src.Kind)
+}
+
+func filesOptions(src config.Source) files.Options {
+	opt := files.Options{
+		Name: src.Name, Excludes: src.Files.Exclude, OneFilesystem: src.Files.OneFilesystem,
+		TolerateUnreadable: src.Files.TolerateUnreadable, Secret: src.Secret,
+	}
+	for _, root := range src.Files.Paths {
+		opt.Roots = append(opt.Roots, files.Root{Path: root.Path, Optional: root.Optional})
+	}
+	return opt
+}
+
+func (a *app) postgresOptions(ctx context.Context, cfg *config.Config, src config.Source) (postgres.Options, error) {
+	password, err := a.postgresPassword(ctx, cfg, src.Postgres)
+	if err != nil {
+		return postgres.Options{}, err
+	}
+	pg := src.Postgres
+	return postgres.Options{
+		Name: src.Name, URL: holdfast.NewSecret(pg.Conn), Password: password, Env: a.postgresEnv(cfg),
+		AllDatabases: pg.AllDatabases, IncludeTables: pg.IncludeTables, ExcludeTables: pg.ExcludeTables,
+		ExcludeTableData: pg.ExcludeTableData, IncludeSchemas: pg.IncludeSchemas, ExcludeSchemas: pg.ExcludeSchemas,
+		SkipGlobals: !pg.Globals, LockWait: pg.LockWait, Stall: pg.Stall, BinDirs: cfg.DrillFor(cfg.Selected).BinDirs, Path: a.env("PATH"),
+	}, nil
+}
+
+func (a *app) postgresPassword(ctx context.Context, cfg *config.Config, pg config.Postgres) (holdfast.Secret, error) {
+	if !pg.Password.IsZero() {
+		return pg.Password.Resolve(ctx)
+	}
+	return cfg.PostgresPassword, nil
+}
+
+func (a *app) postgresEnv(cfg *config.Config) map[string]string {
+	env := map[string]string{}
+	for name, value := range cfg.PostgresEnv {
+		env[name] = value
+	}
+	if home := a.env("HOME"); home != "" {
+		env["HOME"] = home
+	}
+	return env
+}
+
+// env is the value of a variable that is not ours or PostgreSQL's.
+func (a *app) env(name string) string {
+	for _, pair := range a.Environ {
+		if value, ok := strings.CutPrefix(pair, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// throwaways makes the places of a drill, each in a scratch folder of its own that goes away with it.
+func (a *app) throwaways(drill config.Drill) func(context.Context, source.Stored, holdfast.Observer) (source.Place, error) {
+	return func(ctx context.Context, stored source.Stored, observe holdfast.Observer) (source.Place, error) {
+		folder, err := scratch.Open(scratch.Options{Dir: drill.Scratch, AllowDisk: drill.AllowDiskScratch, Need: scratchNeed(stored)})
+		if err != nil {
+			return nil, err
+		}
+		place, err := a.throwaway(ctx, drill, folder.Path, stored, observe)
+		if err != nil {
+			return nil, errors.Join(err, folder.Close())
+		}
+		return &scratchPlace{Place: place, folder: folder}, nil
+	}
+}
+
+func (a *app) throwaway(ctx context.Context, drill config.Drill, dir string, stored source.Stored, observe holdfast.Observer) (source.Place, error) {
+	switch stored.Kind {
+	case holdfast.KindPostgres:
+		return postgres.Throwaway(ctx, postgres.DrillOptions{Scratch: dir, BinDirs: drill.BinDirs, Path: a.env("PATH")}, stored, observe)
+	case holdfast.KindSQLite:
+		return sqlite.Throwaway(ctx, dir, stored)
+	case holdfast.KindFiles:
+		return files.Throwaway(ctx, dir, stored)
+	}
+	return nil, fmt.Errorf("%w: sources of kind %q are not known to this holdfast", holdfast.ErrCannotTest, stored.Kind)
+}
+
+// scratchNeed is a generous bound of what a source takes when it is restored: indexes, and a cluster's own files.
+func scratchNeed(stored source.Stored) int64 {
+	var plain int64
+	for _, item := range stored.Items {
+		plain += item.Size
+	}
+	if stored.Kind == holdfast.KindPostgres {
+		return plain + plain/2 + 256<<20
+	}
+	return plain + plain/10 + 16<<20
+}
+
+// scratchPlace is a throwaway whose folder goes away with it.
+type scratchPlace struct {
+	source.Place
+	folder *scratch.Folder
+}
+
+func (s *scratchPlace) Close() error { return errors.Join(s.Place.Close(), s.folder.Close()) }
+
+// Assert passes an assertion on to the place, if it takes any.
+func (s *scratchPlace) Assert(ctx context.Context, query string) (bool, error) {
+	asserter, ok := s.Place.(source.Asserter)
+	if !ok {
+		return false, errors.New("this kind of source takes no assertions")
+	}
+	return asserter.Assert(ctx, query)
+}
+
+// destination is where one source of a backup goes.
+type destination struct {
+	stored    source.Stored
+	to        string // connection string, file or folder
+	name      string // what a person types to overwrite it: the database's name, or the path
+	overwrite bool
+	exists    bool
+	withRoles bool
+	only      []string
+	password  holdfast.Secret
+}
+
+// open makes the place of a restore.
+func (a *app) open(ctx context.Context, cfg *config.Config, d destination, id holdfast.BackupID, observe holdfast.Observer) (source.Place, error) {
+	switch d.stored.Kind {
+	case holdfast.KindPostgres:
+		return postgres.Open(ctx, postgres.Target{
+			URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Database: d.name, Overwrite: d.overwrite,
+			WithRoles: d.withRoles, ID: string(id), Now: a.Now().UTC(), Path: a.env("PATH"),
+		}, observe)
+	case holdfast.KindSQLite:
+		return sqlite.Open(ctx, sqlite.Target{Path: d.to, Overwrite: d.overwrite})
+	case holdfast.KindFiles:
+		return files.Open(ctx, files.Target{Dir: d.to, Overwrite: d.overwrite, Only: d.only, Secret: d.stored.Secret})
+	}
+	return nil, fmt.Errorf("%w: sources of kind %q are not known to this holdfast", holdfast.ErrUsage, d.stored.Kind)
+}
+
+// standing is the source that captures what stands at a destination, for the copy kept before an overwrite.
+func (a *app) standing(cfg *config.Config, d destination) engine.NamedSource {
+	named := engine.NamedSource{Name: d.stored.Source, Kind: d.stored.Kind, Secret: d.stored.Secret}
+	switch d.stored.Kind {
+	case holdfast.KindPostgres:
+		named.Source = postgres.New(postgres.Options{
+			Name: d.stored.Source, URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Path: a.env("PATH"),
+		})
+	case holdfast.KindSQLite:
+		named.Source = sqlite.New(sqlite.Options{Name: d.stored.Source, Path: d.to})
+	case holdfast.KindFiles:
+		named.Source = files.New(files.Options{Name: d.stored.Source, Roots: []files.Root{{Path: d.to}}})
+	}
+	return named
+}
+
+// rawBytes captures the files of a destination as they lie on disk, for one that is too damaged to be read by its own
+// program. A PostgreSQL database has no such files of its own.
+func rawBytes(d destination) (engine.NamedSource, bool) {
+	if d.stored.Kind != holdfast.KindSQLite {
+		return engine.NamedSource{}, false
+	}
+	opt := files.Options{Name: d.stored.Source, Roots: []files.Root{{Path: d.to}}}
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
+		opt.Roots = append(opt.Roots, files.Root{Path: d.to + suffix, Optional: true})
+	}
+	return engine.NamedSource{Name: d.stored.Source, Kind: holdfast.KindFiles, Secret: d.stored.Secret, Source: files.New(opt)}, true
+}
+
+// databaseOf is the database that a connection string names, and whether it exists on its server.
+func (a *app) databaseOf(ctx context.Context, cfg *config.Config, conn string, password holdfast.Secret) (string, bool, error) {
+	return postgres.Lookup(ctx, postgres.Target{URL: holdfast.NewSecret(conn), Password: password, Env: a.postgresEnv(cfg)})
+}
+
+// access is what a command may do with an archive.
+type access struct {
+	seal       seal.Options
+	signer     *seal.Signer
+	identities []seal.Identity
+	trusted    []seal.PublicKey
+	create     bool
+}
+
+func (a *app) repository(cfg config.Store, with access) (*archive.Archive, error) {
+	s, err := openStore(cfg, with.create)
+	if err != nil {
+		return nil, err
+	}
+	return archive.New(s, archive.Options{
+		Seal: with.seal, Signer: with.signer, Identities: with.identities, Trusted: with.trusted, Version: a.Version,
+		Now: a.Now,
+	}), nil
+}

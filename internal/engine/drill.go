@@ -1,0 +1,285 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/archive"
+	"holdfast/internal/report"
+	"holdfast/internal/source"
+)
+
+// Assertion is a user's own check: a query whose first value must be true.
+type Assertion struct {
+	Source holdfast.SourceName
+	Name   string
+	Query  string
+}
+
+// DrillPlan is what a drill needs beside the backup.
+type DrillPlan struct {
+	// Place makes a throwaway for one source. An error that wraps holdfast.ErrCannotTest says what is missing.
+	Place      func(ctx context.Context, stored source.Stored, observe holdfast.Observer) (source.Place, error)
+	Assertions []Assertion
+	Who        string
+	Host       string
+	Version    string
+	Every      time.Duration // until the next one is due
+	Opted      []string      // safety given up by explicit choice, for the report
+	Clock      Clock
+}
+
+// shownRows bounds the rows of one class that are alike in a report: 45,000 equal files tell no more than 1,000.
+const shownRows = 1000
+
+// Drill restores every source of b into a throwaway, compares it with what was recorded, and stores the signed verdict
+// beside the backup. The error is nil when the backup is proven; else it wraps holdfast.ErrDifference or
+// holdfast.ErrCannotTest. An interrupted drill has no verdict.
+func Drill(ctx context.Context, repo *archive.Archive, b *archive.Backup, plan DrillPlan, observe holdfast.Observer) (report.Drill, error) {
+	observe = orQuiet(observe)
+	d := report.Drill{
+		Who: plan.Who, Host: plan.Host, Version: plan.Version, Started: plan.Clock().UTC(), Opted: plan.Opted,
+		Backup: describe(b),
+	}
+	err := rehearse(ctx, b, plan, &d, observe)
+	if ctx.Err() != nil {
+		return d, interrupted(ctx, errors.Join(ctx.Err(), err))
+	}
+	d.Finished = plan.Clock().UTC()
+	d.Next = d.Started.Add(plan.Every)
+	d.Verdict = verdict(&d, err)
+	checklist(&d, b, err)
+
+	if errors.Is(err, errSealed) {
+		return d, err
+	}
+	details, encodeErr := json.Marshal(d)
+	if encodeErr != nil {
+		return d, fmt.Errorf("encode the report: %w", encodeErr)
+	}
+	failing, texts, compared := d.Differences()
+	seconds := make(map[string]float64, len(d.Phases))
+	for _, phase := range d.Phases {
+		seconds[phase.Name] += phase.Elapsed.Seconds()
+	}
+	if _, err := repo.PutProof(ctx, b, archive.Proof{
+		Verdict: d.Verdict, Time: d.Finished, Host: d.Host, Who: d.Who, Version: d.Version,
+		Facts: compared, Differences: failing, Texts: texts, Seconds: seconds,
+	}, details); err != nil {
+		return d, err
+	}
+	return d, outcome(&d, err)
+}
+
+// errSealed marks a drill that could not even read the facts: there is nothing to seal details to, or for.
+var errSealed = errors.New("the facts cannot be opened")
+
+// rehearse restores and compares source by source. What it learns stands in d; the error is only about the backup as a
+// whole.
+func rehearse(ctx context.Context, b *archive.Backup, plan DrillPlan, d *report.Drill, observe holdfast.Observer) error {
+	began := plan.Clock()
+	if err := b.Verify(ctx, holdfast.L0, nil); err != nil {
+		return err
+	}
+	all, err := b.Stored(ctx)
+	d.Phases = append(d.Phases, report.Phase{Name: "open", Elapsed: plan.Clock().Sub(began)})
+	if errors.Is(err, holdfast.ErrDifference) {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w: %w", holdfast.ErrCannotTest, errSealed, err)
+	}
+	for _, stored := range all {
+		result := rehearseSource(ctx, stored, plan, d, observe)
+		d.Sources = append(d.Sources, result)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func rehearseSource(ctx context.Context, stored source.Stored, plan DrillPlan, d *report.Drill, observe holdfast.Observer) report.Source {
+	result := report.Source{
+		Name: stored.Source, Kind: stored.Kind, Secret: stored.Secret,
+		Exclusions: stored.Facts.Exclusions, Notes: stored.Facts.Notes, Properties: stored.Facts.Properties,
+	}
+	if err := rehearsePlace(ctx, stored, plan, d, &result, observe); err != nil {
+		result.Error = err.Error()
+		result.CannotTest = errors.Is(err, holdfast.ErrCannotTest) && !errors.Is(err, holdfast.ErrDifference)
+		result.Hint = holdfast.Hint(err)
+	}
+	return result
+}
+
+func rehearsePlace(ctx context.Context, stored source.Stored, plan DrillPlan, d *report.Drill, result *report.Source, observe holdfast.Observer) (err error) {
+	timed := func(name string, step func() error) error {
+		observe(holdfast.Event{Kind: holdfast.EventPhase, Source: stored.Source, Message: name})
+		began := plan.Clock()
+		err := step()
+		d.Phases = append(d.Phases, report.Phase{Name: name + " " + string(stored.Source), Elapsed: plan.Clock().Sub(began)})
+		return err
+	}
+	var place source.Place
+	if err := timed("start", func() (err error) {
+		place, err = plan.Place(ctx, stored, observe)
+		return err
+	}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, place.Close()) }()
+	result.Started = true
+
+	if err := timed("restore", func() error { return place.Restore(ctx, watched(stored, observe)) }); err != nil {
+		return err
+	}
+	var back source.Facts
+	if err := timed("compare", func() (err error) {
+		back, err = place.Check(ctx)
+		return err
+	}); err != nil {
+		return err
+	}
+	result.Compared = len(stored.Facts.Facts)
+	result.Notes = append(result.Notes, back.Notes...)
+	result.Rows = report.Rows(stored.Facts.Facts, back.Facts, shownRows)
+	for _, difference := range source.Compare(stored.Facts.Facts, back.Facts) {
+		if difference.Fails() {
+			result.Differences = append(result.Differences, difference.String())
+		} else {
+			result.Texts = append(result.Texts, difference.String())
+		}
+	}
+	for _, fact := range stored.Facts.Facts {
+		if fact.Rule == source.Listed {
+			result.Listed = append(result.Listed, fact.Class+" "+fact.Name+": "+fact.Text)
+		}
+	}
+	return assert(ctx, place, stored.Source, plan, result, timed)
+}
+
+func assert(ctx context.Context, place source.Place, name holdfast.SourceName, plan DrillPlan, result *report.Source, timed func(string, func() error) error) error {
+	for _, assertion := range plan.Assertions {
+		if assertion.Source != name {
+			continue
+		}
+		line := report.Assertion{Name: assertion.Name, Query: assertion.Query, Result: report.Passed}
+		asserter, ok := place.(source.Asserter)
+		if !ok {
+			line.Result, line.Detail = report.Unknown, "this kind of source takes no assertions"
+			result.Assertions = append(result.Assertions, line)
+			continue
+		}
+		var holds bool
+		err := timed("assert", func() (err error) {
+			holds, err = asserter.Assert(ctx, assertion.Query)
+			return err
+		})
+		switch {
+		case err != nil:
+			line.Result, line.Detail = report.Failed, err.Error()
+		case !holds:
+			line.Result, line.Detail = report.Failed, "the query's first value is not true"
+		}
+		result.Assertions = append(result.Assertions, line)
+	}
+	return nil
+}
+
+func describe(b *archive.Backup) report.Backup {
+	m := b.Manifest
+	d := report.Backup{
+		ID: m.ID, Job: m.Job, Host: m.Host, Time: m.Time, Reason: m.Reason, Complete: m.Complete, Stored: b.Entry.Size,
+		Digest: b.Digest, Signer: b.Signer, SignerTrusted: b.Trusted,
+	}
+	for _, item := range m.Items {
+		if item.Role == archive.RoleData {
+			d.Plain += item.PlainSize
+		}
+	}
+	for _, missing := range m.Missing {
+		d.Missing = append(d.Missing, fmt.Sprintf("%s (%s, %s)", missing.Name, missing.Kind, missing.Why))
+	}
+	return d
+}
+
+// verdict derives the one word. A difference outweighs what could not be tested; what could not be tested outweighs what
+// passed.
+func verdict(d *report.Drill, err error) holdfast.Verdict {
+	failed, unknown := false, len(d.Sources) == 0
+	if err != nil {
+		failed = !errors.Is(err, holdfast.ErrCannotTest)
+		unknown = !failed
+	}
+	for _, src := range d.Sources {
+		switch {
+		case src.CannotTest:
+			unknown = true
+		case src.Failed():
+			failed = true
+		case src.Untested():
+			unknown = true
+		}
+	}
+	switch {
+	case failed:
+		return holdfast.Failed
+	case unknown:
+		return holdfast.CannotTest
+	}
+	return holdfast.Proven
+}
+
+// checklist fills the lines that a person ticks off, and the issues.
+func checklist(d *report.Drill, b *archive.Backup, err error) {
+	integrity := report.Check{Name: "integrity", Result: report.Passed, Detail: "signature, sizes and digests of all stored objects"}
+	if !b.Trusted {
+		integrity.Detail += "; signer not checked: " + b.Signer
+	}
+	if err != nil {
+		integrity.Result, integrity.Detail = report.Failed, err.Error()
+		if errors.Is(err, holdfast.ErrCannotTest) {
+			integrity.Result = report.Unknown
+		}
+		d.Issues = append(d.Issues, err.Error())
+	}
+	d.Checks = append(d.Checks, integrity,
+		report.Gather("secrets", d.Sources, func(s report.Source) bool { return s.Secret }),
+		report.Gather("config", d.Sources, func(s report.Source) bool { return s.Kind == holdfast.KindFiles && !s.Secret }),
+		report.Gather("data", d.Sources, func(s report.Source) bool { return s.Kind != holdfast.KindFiles && !s.Secret }),
+		report.GatherStart(d.Sources), report.GatherHealth(d.Sources), report.GatherAssertions(d.Sources))
+	for _, missing := range d.Backup.Missing {
+		d.Issues = append(d.Issues, "the backup does not hold source "+missing)
+	}
+	for _, src := range d.Sources {
+		d.Issues = append(d.Issues, src.Issues()...)
+	}
+	d.Issues = append(d.Issues, d.Opted...)
+}
+
+// outcome turns a verdict into the error that decides the exit code.
+func outcome(d *report.Drill, err error) error {
+	if d.Verdict == holdfast.Proven {
+		return nil
+	}
+	var lines []string
+	hint := holdfast.Hint(err)
+	if err != nil {
+		lines = append(lines, err.Error())
+	}
+	for _, src := range d.Sources {
+		lines = append(lines, src.Issues()...)
+		if hint == "" {
+			hint = src.Hint
+		}
+	}
+	sentinel := holdfast.ErrDifference
+	if d.Verdict == holdfast.CannotTest {
+		sentinel = holdfast.ErrCannotTest
+	}
+	return holdfast.WithHint(fmt.Errorf("%w: %s", sentinel, summary(lines, 10)), hint)
+}

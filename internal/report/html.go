@@ -1,0 +1,38 @@
+package report
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"strings"
+	"time"
+
+	"holdfast"
+)
+
+//go:embed report.html
+var page string
+
+// HTML renders the report as one self-contained page.
+func HTML(d *Drill) ([]byte, error) {
+	t, err := template.New("report").Funcs(template.FuncMap{
+		"upper":   func(v holdfast.Verdict) string { return strings.ToUpper(string(v)) },
+		"span":    func(t time.Duration) string { return Span(t) },
+		"tick":    tick,
+		"class":   func(v any) string { return strings.ReplaceAll(fmt.Sprint(v), " ", "-") },
+		"meaning": Meaning,
+		"summary": Summary,
+		"plain":   func(text string) string { return strings.ReplaceAll(text, "**", "") },
+		"result":  Source.result,
+		"lists":   Source.lists,
+	}).Parse(page)
+	if err != nil {
+		return nil, fmt.Errorf("parse the report's page: %w", err)
+	}
+	var out bytes.Buffer
+	if err := t.Execute(&out, d); err != nil {
+		return nil, fmt.Errorf("render the report: %w", err)
+	}
+	return out.Bytes(), nil
+}

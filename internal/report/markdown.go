@@ -1,0 +1,160 @@
+package report
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast"
+)
+
+const timeLayout = "2006-01-02 15:04:05 UTC"
+
+// Markdown renders the report as text that reads well as it stands.
+func Markdown(d *Drill) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Drill of backup %s: %s\n\n%s\n\n", d.Backup.ID, strings.ToUpper(string(d.Verdict)), Meaning(d.Verdict))
+	for _, line := range Summary(d) {
+		fmt.Fprintf(&b, "- **%s:** %s\n", line.Name, cell(line.Value))
+	}
+	b.WriteString("\n## Checklist\n\n| check | result | detail |\n|---|---|---|\n")
+	for _, check := range d.Checks {
+		fmt.Fprintf(&b, "| %s | %s %s | %s |\n", check.Name, tick(check.Result), check.Result, cell(check.Detail))
+	}
+	b.WriteString("\n## Issues\n\n")
+	if len(d.Issues) == 0 {
+		b.WriteString("None.\n")
+	}
+	for _, issue := range d.Issues {
+		fmt.Fprintf(&b, "- %s\n", cell(issue))
+	}
+	b.WriteString("\n## Time to recover\n\n| phase | time |\n|---|---:|\n")
+	for _, phase := range d.Phases {
+		fmt.Fprintf(&b, "| %s | %s |\n", cell(phase.Name), Span(phase.Elapsed))
+	}
+	fmt.Fprintf(&b, "| **RTO, all of it** | **%s** |\n", Span(d.RTO()))
+	for _, src := range d.Sources {
+		markdownSource(&b, src)
+	}
+	return []byte(b.String())
+}
+
+func markdownSource(b *strings.Builder, src Source) {
+	fmt.Fprintf(b, "\n## Source %s (%s): %s\n\n", src.Name, src.Kind, src.result())
+	if src.Error != "" {
+		fmt.Fprintf(b, "%s\n\n", cell(src.Error))
+	}
+	fmt.Fprintf(b, "%d facts compared, %d differences, %d texts differ.\n", src.Compared, len(src.Differences), len(src.Texts))
+	if len(src.Rows) > 0 {
+		b.WriteString("\n| | name | stored | restored | difference |\n|---|---|---:|---:|---|\n")
+		for _, row := range src.Rows {
+			fmt.Fprintf(b, "| %s | %s | %d %s | %d | %s |\n", row.Class, cell(row.Name), row.Stored, row.Unit, row.Restored, row.Difference())
+		}
+	}
+	for _, list := range src.lists() {
+		fmt.Fprintf(b, "\n%s:\n\n", list.Name)
+		for _, line := range list.Lines {
+			fmt.Fprintf(b, "- %s\n", cell(line))
+		}
+	}
+}
+
+// Line is one named value of the summary.
+type Line struct{ Name, Value string }
+
+// Summary is the head of the report: who, where, when, which backup, RTO, RPO and when the next one is due.
+func Summary(d *Drill) []Line {
+	signer := d.Backup.Signer + " (checked)"
+	if !d.Backup.SignerTrusted {
+		signer = "signer not checked: " + d.Backup.Signer
+	}
+	lines := []Line{
+		{"tested by", d.Who + " on " + d.Host + ", holdfast " + d.Version},
+		{"started", d.Started.Format(timeLayout)},
+		{"finished", d.Finished.Format(timeLayout)},
+		{"backup", fmt.Sprintf("%s of job %s, host %s, %s", d.Backup.ID, d.Backup.Job, d.Backup.Host, d.Backup.Time.Format(timeLayout))},
+		{"size", fmt.Sprintf("%s, stored as %s", Size(d.Backup.Plain), Size(d.Backup.Stored))},
+		{"manifest SHA-256", d.Backup.Digest},
+		{"signed by", signer},
+		{"recovery time (RTO)", Span(d.RTO())},
+		{"data loss had it been needed (RPO)", Span(d.RPO())},
+		{"next test due", d.Next.Format(time.DateOnly)},
+	}
+	if d.Backup.Reason != "" {
+		lines = append(lines, Line{"reason of the backup", d.Backup.Reason})
+	}
+	return lines
+}
+
+// Meaning says in a sentence what a verdict claims.
+func Meaning(v holdfast.Verdict) string {
+	switch v {
+	case holdfast.Proven:
+		return "Every item was restored, and everything that was recorded when the backup was made came back."
+	case holdfast.Failed:
+		return "What came back is not what was recorded. The issues name it."
+	}
+	return "The drill could not be made. This says nothing about the backup; the issues say what is missing."
+}
+
+// Difference tells how the two sides of a row differ.
+func (r Row) Difference() string {
+	switch {
+	case r.Same:
+		return "none"
+	case r.Stored != r.Restored:
+		return fmt.Sprintf("**%+d**", r.Restored-r.Stored)
+	}
+	return "**other content**"
+}
+
+type list struct {
+	Name  string
+	Lines []string
+}
+
+// lists are the parts of a source that are only there when they have something to say.
+func (s Source) lists() []list {
+	var assertions []string
+	for _, assertion := range s.Assertions {
+		assertions = append(assertions, strings.TrimSpace(fmt.Sprintf("%s: %s (%s) %s", assertion.Name, assertion.Result, assertion.Query, assertion.Detail)))
+	}
+	var properties []string
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
+		properties = append(properties, name+": "+s.Properties[name])
+	}
+	var filled []list
+	for _, l := range []list{
+		{"Differences", s.Differences}, {"Texts that differ (PostgreSQL rewrites some definitions; this fails nothing)", s.Texts},
+		{"Assertions", assertions}, {"Listed, not proven", s.Listed}, {"Excluded by configuration", s.Exclusions},
+		{"Notes", s.Notes}, {"As it was", properties},
+	} {
+		if len(l.Lines) > 0 {
+			filled = append(filled, l)
+		}
+	}
+	return filled
+}
+
+func tick(r Result) string {
+	switch r {
+	case Passed:
+		return "✔"
+	case Failed:
+		return "✘"
+	}
+	return "–"
+}
+
+// cell keeps text on one line and inside its table cell: names come from the data, and may hold anything.
+func cell(text string) string {
+	quoted := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '␤'
+		}
+		return r
+	}, text)
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", "`", "'").Replace(quoted)
+}

@@ -1,0 +1,123 @@
+// Package scratch makes the folder a drill restores into, and makes it go away.
+//
+// It hides how a folder's medium is told apart. Its laws: plaintext goes to memory or to an encrypted disk unless the
+// caller opted for a plain disk; there is room before anything is written; the folder is gone after Close. It is not its
+// job to know what is put there.
+package scratch
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast"
+)
+
+// Options say where and how much.
+type Options struct {
+	Dir       string // under which the folder is made; default /dev/shm
+	Need      int64  // bytes that must be free
+	AllowDisk bool   // accept a disk that is not encrypted; the caller reports it
+}
+
+// Folder is an empty folder of our own, mode 0711.
+type Folder struct {
+	Path   string
+	Medium string // "memory", "encrypted disk" or "plain disk"
+}
+
+// Open makes a folder. When there is no fit place for it, or no room, the error wraps holdfast.ErrCannotTest.
+func Open(opt Options) (*Folder, error) {
+	dir := opt.Dir
+	if dir == "" {
+		dir = "/dev/shm"
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: scratch folder %s: %w", holdfast.ErrCannotTest, dir, err), "give a folder that exists with --scratch")
+	}
+	medium, err := mediumOf(dir, fs)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", holdfast.ErrCannotTest, err)
+	}
+	if medium == "plain disk" && !opt.AllowDisk {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: scratch folder %s is on a disk that is not encrypted, and a drill writes plaintext", holdfast.ErrCannotTest, dir),
+			"use a tmpfs (--scratch /dev/shm) or an encrypted volume, or accept it with --allow-disk-scratch")
+	}
+	free := int64(fs.Bavail) * fs.Bsize
+	if medium == "memory" {
+		free = min(free, availableMemory())
+	}
+	if free < opt.Need {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: scratch folder %s has %d MB free, and this drill needs %d MB", holdfast.ErrCannotTest, dir, free>>20, opt.Need>>20),
+			"give a bigger place with --scratch, such as a folder on an encrypted volume")
+	}
+	path, err := os.MkdirTemp(dir, "holdfast-drill-")
+	if err != nil {
+		return nil, fmt.Errorf("%w: make a scratch folder: %w", holdfast.ErrCannotTest, err)
+	}
+	if err := os.Chmod(path, 0o711); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: make a scratch folder: %w", holdfast.ErrCannotTest, err), os.RemoveAll(path))
+	}
+	return &Folder{path, medium}, nil
+}
+
+// Close removes the folder and all in it.
+func (f *Folder) Close() error {
+	if err := os.RemoveAll(f.Path); err != nil {
+		return holdfast.WithHint(fmt.Errorf("remove the scratch folder: %w", err), "remove "+f.Path+" by hand: it holds plaintext")
+	}
+	return nil
+}
+
+func mediumOf(dir string, fs unix.Statfs_t) (string, error) {
+	if fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC {
+		return "memory", nil
+	}
+	var stat unix.Stat_t
+	if err := unix.Stat(dir, &stat); err != nil {
+		return "", fmt.Errorf("look at %s: %w", dir, err)
+	}
+	// A dm-crypt device names its type first in its device-mapper UUID; anything stacked on one lists it as a slave.
+	if encrypted(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev)), 0) {
+		return "encrypted disk", nil
+	}
+	return "plain disk", nil
+}
+
+// encrypted reports whether the block device described in sysfs at dir, or all that it is made of, is dm-crypt.
+func encrypted(dir string, depth int) bool {
+	if uuid, err := os.ReadFile(filepath.Join(dir, "dm", "uuid")); err == nil && bytes.HasPrefix(uuid, []byte("CRYPT-")) {
+		return true
+	}
+	slaves, err := filepath.Glob(filepath.Join(dir, "slaves", "*"))
+	if err != nil || len(slaves) == 0 || depth > 8 {
+		return false
+	}
+	for _, slave := range slaves {
+		if !encrypted(slave, depth+1) {
+			return false
+		}
+	}
+	return true
+}
+
+// availableMemory is what the kernel says can be had without swapping.
+func availableMemory() int64 {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(data)) {
+		var kilobytes int64
+		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kilobytes); err == nil {
+			return kilobytes << 10
+		}
+	}
+	return 0
+}
