@@ -13,7 +13,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -299,5 +298,3 @@ func IsMistake(err error) bool {
 	var m *Mistakes
 	return errors.As(err, &m)
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

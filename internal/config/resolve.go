@@ -51,10 +51,9 @@ type Flags struct {
 // What describes a job (store, recipients, seal, compression, level, scratch) applies to every job. Sources replace
 // those of the selected job, or make a job, called "default" unless another name is given.
 func Resolve(in Inputs) (*Config, error) {
-	lookup := environment(in.Environ)
-	r := newReader("", ".", lookup, in.Now)
+	r := newReader("", ".", environment(in.Environ), in.Now)
 	var d draft
-	if path, named := configPath(in, lookup); !in.NoFile && path != "" {
+	if path, named := configPath(in, r.lookup); !in.NoFile && path != "" {
 		data, err := readConfig(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && !named:
@@ -111,11 +110,17 @@ func SourceFromText(text string, environ []string) (Source, error) {
 }
 
 func newReader(file, dir string, lookup func(string) (string, bool), now time.Time) *reader {
-	return &reader{file: file, dir: dir, lookup: lookup, now: now, origins: map[string]place{}}
+	// A variable that is set to nothing is not set: that is how scripts and unit files take one back.
+	set := func(name string) (string, bool) {
+		if value, found := lookup(name); found && value != "" {
+			return value, true
+		}
+		return "", false
+	}
+	return &reader{file: file, dir: dir, lookup: set, now: now, origins: map[string]place{}}
 }
 
-// environment looks variables up in environ; of one that comes twice, the last counts. One that is set to nothing is
-// not set: that is how scripts and unit files take a variable back.
+// environment looks variables up in environ; of one that comes twice, the last counts.
 func environment(environ []string) func(string) (string, bool) {
 	set := make(map[string]string, len(environ))
 	for _, pair := range environ {
@@ -124,8 +129,8 @@ func environment(environ []string) func(string) (string, bool) {
 		}
 	}
 	return func(name string) (string, bool) {
-		value := set[name]
-		return value, value != ""
+		value, found := set[name]
+		return value, found
 	}
 }
 
@@ -559,4 +564,10 @@ func strangers(environ []string, c *Config) []string {
 	}
 	slices.Sort(warnings)
 	return slices.Compact(warnings)
+}
+
+// DefaultPath is where the configuration is looked for, and written, when nobody names a file; "" when there is no home.
+func DefaultPath(environ []string) string {
+	path, _ := configPath(Inputs{}, environment(environ))
+	return path
 }
