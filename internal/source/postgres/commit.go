@@ -1,0 +1,159 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"holdfast"
+)
+
+// Commit gives every staged database its final name; one that bears it already is kept under another name.
+func (p *Place) Commit(ctx context.Context) (string, error) {
+	switch {
+	case p.drill:
+		return "", errors.New("a drill has no final place")
+	case !p.restored || p.committed:
+		return "", errors.New("nothing stands ready to be committed")
+	}
+	for _, s := range p.staged {
+		for _, statement := range s.finalSQL(s.staging) {
+			if err := p.exec(ctx, "set the properties of database "+quoteIdent(s.staging), statement); err != nil {
+				return "", err
+			}
+		}
+	}
+	var said []string
+	for _, s := range p.staged {
+		kept, err := p.swap(ctx, s)
+		if err != nil {
+			if len(said) > 0 {
+				err = fmt.Errorf("%w (done before that: %s)", err, strings.Join(said, ", "))
+			}
+			return "", err
+		}
+		line := fmt.Sprintf("database %q on %s", s.final, p.server.where())
+		if kept != "" {
+			line += fmt.Sprintf(" (the one before is kept as %q)", kept)
+		}
+		said = append(said, line)
+		s.made = false // it is no staging any more
+	}
+	p.committed = true
+	if p.target.WithRoles {
+		if err := p.changeRoles(ctx); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(said, ", "), nil
+}
+
+// renameAttempts bounds how often sessions are ended that come back between being ended and the renaming.
+const renameAttempts = 20
+
+// swap renames the staging database of s, and what bears its final name, in one transaction. It returns the name that
+// the old one is kept under, "" if there was none.
+func (p *Place) swap(ctx context.Context, s *staged) (string, error) {
+	occupied, err := p.exists(ctx, s.final)
+	if err != nil {
+		return "", err
+	}
+	if !occupied {
+		return "", p.rename(ctx, [][2]string{{s.staging, s.final}})
+	}
+	if !p.target.Overwrite {
+		return "", holdfast.WithHint(fmt.Errorf("%w: database %q has come to exist on %s meanwhile", holdfast.ErrUsage, s.final, p.server.where()),
+			"choose another name, or replace it with --overwrite")
+	}
+	now := p.target.Now
+	if now.IsZero() {
+		now = time.Now()
+	}
+	kept := withSuffix(s.final, "_before_"+now.UTC().Format("20060102t150405z"))
+	if taken, err := p.exists(ctx, kept); err != nil || taken {
+		return "", errors.Join(err, fmt.Errorf("database %q exists: wait a second and commit again", kept))
+	}
+	conn, err := p.session(ctx)
+	if err != nil {
+		return "", err
+	}
+	var open bool
+	if err := conn.QueryRow(ctx, `SELECT datallowconn FROM pg_catalog.pg_database WHERE datname = $1`, s.final).Scan(&open); err != nil {
+		return "", explainQuery("look at database "+quoteIdent(s.final), err)
+	}
+	// An application that reconnects at once would otherwise win against the renaming.
+	if err := p.allow(ctx, s.final, false); err != nil {
+		return "", err
+	}
+	name := s.final
+	if err = p.rename(ctx, [][2]string{{s.final, kept}, {s.staging, s.final}}); err == nil {
+		name = kept
+	}
+	if open {
+		// Whatever happened, the old database must not stay shut, even if the run was interrupted.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		if allowErr := p.allow(ctx, name, true); allowErr != nil {
+			allowErr = holdfast.WithHint(allowErr, fmt.Sprintf("run: ALTER DATABASE %s ALLOW_CONNECTIONS true;", quoteIdent(name)))
+			if err != nil {
+				return "", errors.Join(err, allowErr)
+			}
+			p.warn("%v; %s", allowErr, holdfast.Hint(allowErr))
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return kept, nil
+}
+
+func (p *Place) allow(ctx context.Context, database string, open bool) error {
+	return p.exec(ctx, "change who may connect to database "+quoteIdent(database),
+		fmt.Sprintf("ALTER DATABASE %s ALLOW_CONNECTIONS %t", quoteIdent(database), open))
+}
+
+// rename gives databases new names, all or none, and ends the sessions in them.
+func (p *Place) rename(ctx context.Context, pairs [][2]string) error {
+	names := make([]string, len(pairs))
+	for i, pair := range pairs {
+		names[i] = pair[0]
+	}
+	doing := "rename database " + quoteIdent(names[0])
+	var last error
+	for range renameAttempts {
+		conn, err := p.session(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+			WHERE datname::text = ANY ($1::text[]) AND pid <> pg_catalog.pg_backend_pid()`, names)
+		if err != nil {
+			return explainQuery("end the sessions in database "+quoteIdent(names[0]), err)
+		}
+		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			for _, pair := range pairs {
+				if _, err := tx.Exec(ctx, fmt.Sprintf("ALTER DATABASE %s RENAME TO %s", quoteIdent(pair[0]), quoteIdent(pair[1]))); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		var server *pgconn.PgError
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
+		case errors.As(err, &server) && server.Code == "55006": // in use; the server itself has waited 5 s
+			last = err
+			continue
+		}
+		return explainQuery(doing, err)
+	}
+	return holdfast.WithHint(explainQuery(doing, last), "end the sessions and prepared transactions in it, then run again")
+}

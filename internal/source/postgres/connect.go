@@ -1,0 +1,453 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"holdfast"
+)
+
+// params are connection parameters under libpq's keywords. They hold the password: never print them.
+type params map[string]string
+
+// environment names the variable of libpq that carries each keyword to a child. A keyword with "" has none and
+// travels in an argument: it must not be secret.
+func environment() map[string]string {
+	return map[string]string{
+		"host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER",
+		"password": "PGPASSWORD", "passfile": "PGPASSFILE", "channel_binding": "PGCHANNELBINDING",
+		"options": "PGOPTIONS", "application_name": "PGAPPNAME", "sslmode": "PGSSLMODE",
+		"sslnegotiation": "PGSSLNEGOTIATION", "sslcompression": "PGSSLCOMPRESSION", "sslcert": "PGSSLCERT",
+		"sslkey": "PGSSLKEY", "sslcertmode": "PGSSLCERTMODE", "sslrootcert": "PGSSLROOTCERT", "sslcrl": "PGSSLCRL",
+		"sslcrldir": "PGSSLCRLDIR", "sslsni": "PGSSLSNI", "requirepeer": "PGREQUIREPEER",
+		"require_auth":             "PGREQUIREAUTH",
+		"ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION", "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+		"min_protocol_version": "PGMINPROTOCOLVERSION", "max_protocol_version": "PGMAXPROTOCOLVERSION",
+		"gssencmode": "PGGSSENCMODE", "krbsrvname": "PGKRBSRVNAME", "gsslib": "PGGSSLIB",
+		"gssdelegation": "PGGSSDELEGATION", "connect_timeout": "PGCONNECT_TIMEOUT",
+		"target_session_attrs": "PGTARGETSESSIONATTRS", "load_balance_hosts": "PGLOADBALANCEHOSTS",
+		"keepalives": "", "keepalives_idle": "", "keepalives_interval": "", "keepalives_count": "",
+		"tcp_user_timeout": "",
+	}
+}
+
+// pgxKeywords are the keywords that pgx understands; it would send any other to the server as a setting. All of them
+// are always given, so that what pgx itself finds in the process's environment never counts.
+func pgxKeywords() map[string]string {
+	return map[string]string{
+		"host": "", "port": "5432", "user": "", "password": "", "passfile": "", "sslmode": "prefer", "sslcert": "",
+		"sslkey": "", "sslcertmode": "allow", "sslrootcert": "", "sslnegotiation": "", "sslpassword": "", "sslsni": "",
+		"channel_binding": "prefer", "require_auth": "", "target_session_attrs": "any", "connect_timeout": "15",
+		"options": "", "min_protocol_version": "", "max_protocol_version": "", "timezone": "UTC",
+	}
+}
+
+// resolve merges a connection string, a service file and PG* variables, in libpq's order of precedence, and fills in
+// libpq's defaults.
+func resolve(url, password holdfast.Secret, env map[string]string) (params, error) {
+	given := params{}
+	var err error
+	if text := strings.TrimSpace(url.Reveal()); text != "" {
+		rest, isURL := strings.CutPrefix(text, "postgres://")
+		if !isURL {
+			rest, isURL = strings.CutPrefix(text, "postgresql://")
+		}
+		if isURL {
+			err = given.parseURL(rest)
+		} else {
+			err = given.parseKeywords(text)
+		}
+	}
+	if err != nil {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: the PostgreSQL connection string: %w", holdfast.ErrUsage, err),
+			"write it as postgres://user@host:5432/database?sslmode=verify-full or as host=… user=… dbname=…")
+	}
+	keywords := environment()
+	for key := range given {
+		if _, known := keywords[key]; !known && key != "service" && key != "servicefile" {
+			return nil, holdfast.WithHint(
+				fmt.Errorf("%w: the PostgreSQL connection string: %q is not supported", holdfast.ErrUsage, key),
+				"use the keywords of libpq; a key with a passphrase (sslpassword) cannot be handed to pg_dump")
+		}
+	}
+	home := env["HOME"]
+	account, accountErr := user.Current()
+	if home == "" && accountErr == nil {
+		home = account.HomeDir
+	}
+	p := params{"passfile": filepath.Join(home, ".pgpass")}
+	for key, name := range keywords {
+		if value := env[name]; name != "" && value != "" {
+			p[key] = value
+		}
+	}
+	service, file := env["PGSERVICE"], env["PGSERVICEFILE"]
+	if given["service"] != "" {
+		service = given["service"]
+	}
+	if given["servicefile"] != "" {
+		file = given["servicefile"]
+	}
+	if service != "" {
+		if file == "" {
+			file = filepath.Join(home, ".pg_service.conf")
+		}
+		if err := p.readService(service, file, env["PGSYSCONFDIR"]); err != nil {
+			return nil, err
+		}
+	}
+	maps.Copy(p, given)
+	delete(p, "service")
+	delete(p, "servicefile")
+	if !password.IsZero() {
+		p["password"] = password.Reveal()
+	}
+	if p["user"] == "" && accountErr == nil {
+		p["user"] = account.Username
+	}
+	if p["dbname"] == "" {
+		p["dbname"] = p["user"]
+	}
+	if p["connect_timeout"] == "" {
+		p["connect_timeout"] = "15"
+	}
+	p["home"] = home
+	return p, nil
+}
+
+func (p params) parseURL(rest string) error {
+	rest, query, _ := strings.Cut(rest, "?")
+	authority, database, hasDatabase := strings.Cut(rest, "/")
+	set := func(key, text string) error {
+		value, err := unescape(text)
+		if err == nil && value != "" {
+			p[key] = value
+		}
+		return err
+	}
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		name, password, _ := strings.Cut(authority[:at], ":")
+		if err := errors.Join(set("user", name), set("password", password)); err != nil {
+			return err
+		}
+		authority = authority[at+1:]
+	}
+	var hosts, ports []string
+	anyPort := false
+	for part := range strings.SplitSeq(authority, ",") {
+		host, port := part, ""
+		if inner, found := strings.CutPrefix(part, "["); found {
+			address, after, closed := strings.Cut(inner, "]")
+			if !closed {
+				return errors.New("an address begins with [ and does not end with ]")
+			}
+			host, port = address, strings.TrimPrefix(after, ":")
+		} else if colon := strings.LastIndexByte(part, ':'); colon >= 0 {
+			host, port = part[:colon], part[colon+1:]
+		}
+		host, err := unescape(host)
+		if err != nil {
+			return err
+		}
+		anyPort = anyPort || port != ""
+		hosts, ports = append(hosts, host), append(ports, port)
+	}
+	if authority != "" {
+		p["host"] = strings.Join(hosts, ",")
+	}
+	if anyPort {
+		p["port"] = strings.Join(ports, ",")
+	}
+	if hasDatabase {
+		if err := set("dbname", database); err != nil {
+			return err
+		}
+	}
+	for pair := range strings.SplitSeq(query, "&") {
+		if pair == "" {
+			continue
+		}
+		key, text, found := strings.Cut(pair, "=")
+		if !found {
+			return errors.New("a parameter after ? has no value")
+		}
+		value, err := unescape(text)
+		if err != nil {
+			return err
+		}
+		if key == "ssl" && value == "true" {
+			key, value = "sslmode", "require"
+		}
+		p[key] = value
+	}
+	return nil
+}
+
+// unescape decodes %XX. Its error quotes nothing: the text may hold a password.
+func unescape(text string) (string, error) {
+	if !strings.Contains(text, "%") {
+		return text, nil
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] != '%' {
+			b.WriteByte(text[i])
+			continue
+		}
+		if i+2 >= len(text) {
+			return "", errors.New("a % is not followed by two hexadecimal digits")
+		}
+		value, err := strconv.ParseUint(text[i+1:i+3], 16, 8)
+		if err != nil || value == 0 {
+			return "", errors.New("a % is not followed by two hexadecimal digits")
+		}
+		b.WriteByte(byte(value))
+		i += 2
+	}
+	return b.String(), nil
+}
+
+func (p params) parseKeywords(text string) error {
+	const space = " \t\r\n\f\v"
+	for text = strings.TrimLeft(text, space); text != ""; text = strings.TrimLeft(text, space) {
+		key, rest, found := strings.Cut(text, "=")
+		key = strings.TrimRight(key, space)
+		if !found || key == "" || strings.ContainsAny(key, space) {
+			return errors.New("a keyword is not followed by =")
+		}
+		rest = strings.TrimLeft(rest, space)
+		quoted := strings.HasPrefix(rest, "'")
+		if quoted {
+			rest = rest[1:]
+		}
+		var value strings.Builder
+		i, closed := 0, !quoted
+		for ; i < len(rest); i++ {
+			c := rest[i]
+			if quoted && c == '\'' {
+				closed = true
+				i++
+				break
+			}
+			if !quoted && strings.IndexByte(space, c) >= 0 {
+				break
+			}
+			if c == '\\' && i+1 < len(rest) {
+				i++
+				c = rest[i]
+			}
+			value.WriteByte(c)
+		}
+		if !closed {
+			return errors.New("a quoted value has no end")
+		}
+		p[key] = value.String()
+		text = rest[i:]
+	}
+	return nil
+}
+
+// readService takes the parameters of a service over those of the environment, as libpq does.
+func (p params) readService(service, file, sysconf string) error {
+	if sysconf == "" {
+		sysconf = "/etc/postgresql-common"
+	}
+	for _, path := range []string{file, filepath.Join(sysconf, "pg_service.conf")} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		inside, seen := false, false
+		for line := range strings.Lines(string(content)) {
+			line = strings.TrimSpace(line)
+			if line == "" || line[0] == '#' {
+				continue
+			}
+			if line[0] == '[' {
+				inside = line == "["+service+"]"
+				seen = seen || inside
+				continue
+			}
+			if key, value, found := strings.Cut(line, "="); inside && found {
+				p[strings.TrimSpace(key)] = strings.TrimSpace(value)
+			}
+		}
+		if seen {
+			return nil
+		}
+	}
+	return holdfast.WithHint(fmt.Errorf("%w: the PostgreSQL service %q is not defined", holdfast.ErrUsage, service),
+		"define it in "+file+" or set PGSERVICEFILE")
+}
+
+// on returns the parameters for another database of the same server.
+func (p params) on(database string) params {
+	other := maps.Clone(p)
+	other["dbname"] = database
+	return other
+}
+
+// env returns the environment of a child, complete, and the arguments for what has no variable.
+func (p params) env() (env, args []string) {
+	env = []string{"HOME=" + p["home"], "LC_ALL=C", "TZ=UTC", "PATH=/usr/local/bin:/usr/bin:/bin"}
+	var rest []string
+	for key, name := range environment() {
+		value, set := p[key]
+		switch {
+		case !set || value == "":
+		case name != "":
+			env = append(env, name+"="+value)
+		default:
+			rest = append(rest, key+"="+quoteKeyword(value))
+		}
+	}
+	if len(rest) > 0 {
+		slices.Sort(rest)
+		args = []string{"--dbname=" + strings.Join(rest, " ")}
+	}
+	return env, args
+}
+
+func quoteKeyword(value string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
+}
+
+// where tells in messages which server is meant.
+func (p params) where() string {
+	host, port := p["host"], p["port"]
+	if port == "" {
+		port = "5432"
+	}
+	switch {
+	case host == "":
+		return "the local socket, port " + port
+	case strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@"):
+		return host + "/.s.PGSQL." + port
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// hosts splits parameters that name several hosts.
+func (p params) hosts() []params {
+	hosts, ports, addresses := strings.Split(p["host"], ","), strings.Split(p["port"], ","), strings.Split(p["hostaddr"], ",")
+	n := max(len(hosts), len(addresses))
+	if n == 1 {
+		return []params{p}
+	}
+	pick := func(list []string, i int) string {
+		if len(list) == 1 {
+			return list[0]
+		}
+		if i < len(list) {
+			return list[i]
+		}
+		return ""
+	}
+	var all []params
+	for i := range n {
+		one := maps.Clone(p)
+		one["host"], one["port"], one["hostaddr"] = pick(hosts, i), pick(ports, i), pick(addresses, i)
+		all = append(all, one)
+	}
+	return all
+}
+
+// dial connects to the first host that answers, and returns the parameters that lead to the very same server: all
+// sessions of one capture must see one server, whatever a name resolves to next time.
+func (p params) dial(ctx context.Context) (*pgx.Conn, params, error) {
+	var errs []error
+	for _, one := range p.hosts() {
+		conn, err := one.dialOne(ctx)
+		if err != nil {
+			errs = append(errs, explainConnect(err, one))
+			continue
+		}
+		if address, isTCP := conn.PgConn().Conn().RemoteAddr().(*net.TCPAddr); isTCP {
+			one["hostaddr"] = address.AddrPort().Addr().Unmap().String()
+		}
+		return conn, one, nil
+	}
+	if len(errs) == 1 {
+		return nil, nil, errs[0]
+	}
+	return nil, nil, fmt.Errorf("no server could be used: %w", errors.Join(errs...))
+}
+
+func (p params) dialOne(ctx context.Context) (*pgx.Conn, error) {
+	var text strings.Builder
+	for key, standard := range pgxKeywords() {
+		value := p[key]
+		if value == "" {
+			value = standard
+		}
+		if key == "host" && value == "" && p["hostaddr"] != "" {
+			value = p["hostaddr"]
+		}
+		if value == "" && (key == "host" || key == "min_protocol_version" || key == "max_protocol_version" || key == "options") {
+			continue
+		}
+		fmt.Fprintf(&text, "%s=%s ", key, quoteKeyword(value))
+	}
+	fmt.Fprintf(&text, "database=%s application_name='holdfast'", quoteKeyword(p["dbname"]))
+	config, err := pgx.ParseConfig(text.String())
+	if err != nil {
+		// The error of pgx quotes the text it could not parse, passwords masked as well as it can: its cause is enough.
+		if cause := errors.Unwrap(err); cause != nil {
+			err = cause
+		}
+		return nil, fmt.Errorf("%w: connection parameters: %w", holdfast.ErrUsage, err)
+	}
+	if address := p["hostaddr"]; address != "" {
+		config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{address}, nil }
+	}
+	// A snapshot's session is silent for hours; keepalives hold it open through firewalls and find a dead peer.
+	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 6}}
+	config.DialFunc = dialer.DialContext
+	config.RuntimeParams["client_encoding"] = "UTF8"
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, pinSession); err != nil {
+		closeConn(conn)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// pinSession makes a session independent of what roles and databases set: no name resolves outside pg_catalog, and
+// names and numbers print the same everywhere.
+const pinSession = `SELECT pg_catalog.set_config('search_path', '', false),
+	pg_catalog.set_config('statement_timeout', '0', false), pg_catalog.set_config('lock_timeout', '0', false),
+	pg_catalog.set_config('quote_all_identifiers', 'off', false),
+	pg_catalog.set_config('default_transaction_isolation', 'read committed', false)`
+
+// closeConn ends a session without waiting long for a server that may be gone.
+func closeConn(conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return conn.Close(ctx)
+}
+
+// serverVersion is the server's version number, as in 150004.
+func serverVersion(ctx context.Context, conn *pgx.Conn) (int, error) {
+	var text string
+	if err := conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('server_version_num')`).Scan(&text); err != nil {
+		return 0, fmt.Errorf("ask for the server's version: %w", err)
+	}
+	return strconv.Atoi(text)
+}

@@ -1,0 +1,547 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"holdfast"
+	"holdfast/internal/source"
+)
+
+// Target says where a restore on a live server lands.
+type Target struct {
+	// URL, Password and Env lead to the server, as in Options.
+	URL      holdfast.Secret
+	Password holdfast.Secret
+	Env      map[string]string
+	// Database is the final name; default: the name at backup time. With several databases it must be empty.
+	Database string
+	// Overwrite lets a database of that name give way: it is kept under another one.
+	Overwrite bool
+	// WithRoles changes roles that exist already to what they were. Without it only missing ones are created.
+	WithRoles bool
+	// ID ends the name of the staging database; default: random.
+	ID string
+	// Now stands in the name that an overwritten database is kept under; default: the time of Commit.
+	Now time.Time
+	// BinDirs and Path are as in Options.
+	BinDirs []string
+	Path    string
+}
+
+// Place is a staging database beside the final one.
+type Place struct {
+	target   Target
+	observe  holdfast.Observer
+	programs programs
+	run      command
+	server   params // leads to a database that stays: postgres or template1
+	drill    bool
+
+	conn      *pgx.Conn
+	version   int
+	record    record
+	stored    source.Stored
+	staged    []*staged
+	roles     roles
+	created   []string // roles that this restore made
+	restored  bool
+	committed bool
+}
+
+// staged is one database of the backup on its way.
+type staged struct {
+	database
+	staging string
+	final   string
+	made    bool
+}
+
+var _ source.Place = (*Place)(nil)
+
+// Open connects to the server of a restore. Nothing is made there yet.
+func Open(ctx context.Context, t Target, observe holdfast.Observer) (*Place, error) {
+	server, err := resolve(t.URL, t.Password, t.Env)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, t, server, plainCommand, newPrograms(t.BinDirs, t.Path), observe)
+}
+
+func open(ctx context.Context, t Target, server params, run command, programs programs, observe holdfast.Observer) (*Place, error) {
+	if observe == nil {
+		observe = func(holdfast.Event) {}
+	}
+	if t.ID == "" {
+		t.ID = string(holdfast.NewBackupID())
+	}
+	p := &Place{target: t, observe: observe, programs: programs, run: run}
+	// The database that the connection string names is often the one to restore, which may not exist.
+	var firstErr error
+	for _, name := range []string{"postgres", "template1", server["dbname"]} {
+		conn, pinned, err := server.on(name).dial(ctx)
+		if err != nil {
+			if firstErr == nil {
+				firstErr = err
+			}
+			continue
+		}
+		p.conn, p.server = conn, pinned
+		break
+	}
+	if p.conn == nil {
+		return nil, firstErr
+	}
+	version, err := serverVersion(ctx, p.conn)
+	if err == nil {
+		p.version = version
+		err = supported(p.major())
+	}
+	if err != nil {
+		closeConn(p.conn)
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Place) major() int { return p.version / 10000 }
+
+func (p *Place) warn(format string, args ...any) {
+	p.observe(holdfast.Event{Kind: holdfast.EventWarning, Source: p.stored.Source, Message: fmt.Sprintf(format, args...)})
+}
+
+// session returns the session of the place; one that was lost, as by a cancelled query, is opened again.
+func (p *Place) session(ctx context.Context) (*pgx.Conn, error) {
+	if p.conn != nil && !p.conn.IsClosed() {
+		return p.conn, nil
+	}
+	conn, _, err := p.server.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.conn = conn
+	return conn, nil
+}
+
+func (p *Place) exec(ctx context.Context, doing, sql string) error {
+	conn, err := p.session(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
+		}
+		return explainQuery(doing, err)
+	}
+	return nil
+}
+
+// Restore brings globals, then each database, into staging.
+func (p *Place) Restore(ctx context.Context, stored source.Stored) error {
+	if p.stored.Source != "" {
+		return errors.New("a place takes one restore")
+	}
+	p.stored = stored
+	var err error
+	if p.record, err = readRecord(stored); err != nil {
+		return err
+	}
+	if err := p.plan(ctx); err != nil {
+		return err
+	}
+	if err := p.readSmallItems(ctx); err != nil {
+		return err
+	}
+	if err := p.checkExtensions(ctx); err != nil {
+		return err
+	}
+	if err := p.makeRoles(ctx); err != nil {
+		return err
+	}
+	feeder, err := p.newFeeder(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range p.staged {
+		if err := p.restoreOne(ctx, s, feeder); err != nil {
+			return err
+		}
+	}
+	if p.drill {
+		// Later than the dumps: a role's settings may hinder a restore, read-only transactions for one.
+		p.applyRoleSettings(ctx, nil)
+	}
+	p.restored = true
+	return nil
+}
+
+// plan gives every database its names, and refuses a target that is taken.
+func (p *Place) plan(ctx context.Context) error {
+	if p.target.Database != "" && len(p.record.Databases) > 1 {
+		return holdfast.WithHint(fmt.Errorf("%w: the backup holds %d databases, which cannot all be called %q",
+			holdfast.ErrUsage, len(p.record.Databases), p.target.Database), "restore them under their own names")
+	}
+	for _, d := range p.record.Databases {
+		final := d.Name
+		if p.target.Database != "" {
+			final = p.target.Database
+		}
+		exists, err := p.exists(ctx, final)
+		if err != nil {
+			return err
+		}
+		if exists && !p.drill && !p.target.Overwrite {
+			return holdfast.WithHint(fmt.Errorf("%w: database %q exists on %s", holdfast.ErrUsage, final, p.server.where()),
+				"choose another name, or replace it with --overwrite, which keeps the old one under another name")
+		}
+		p.staged = append(p.staged, &staged{database: d, staging: withSuffix(final, "_restoring_"+p.target.ID), final: final})
+	}
+	return nil
+}
+
+func (p *Place) exists(ctx context.Context, database string) (bool, error) {
+	conn, err := p.session(ctx)
+	if err != nil {
+		return false, err
+	}
+	var exists bool
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)`, database).Scan(&exists)
+	if err != nil {
+		return false, explainQuery("look for database "+quoteIdent(database), err)
+	}
+	return exists, nil
+}
+
+// withSuffix shortens name so that it fits PostgreSQL's 63 bytes together with its suffix.
+func withSuffix(name, suffix string) string {
+	room := 63 - len(suffix)
+	if len(name) > room {
+		name = name[:room]
+		for !utf8.ValidString(name) && name != "" {
+			name = name[:len(name)-1]
+		}
+	}
+	return name + suffix
+}
+
+// maxSmall bounds the items that are held in memory.
+const maxSmall = 64 << 20
+
+// readSmallItems reads all but the dumps and compares them with what was recorded: their statements are run one by
+// one, in part or not at all, so that nothing else would notice damage.
+func (p *Place) readSmallItems(ctx context.Context) error {
+	for _, s := range p.staged {
+		if _, err := p.readSmall(ctx, s.Create, s.CreateDigest); err != nil {
+			return err
+		}
+		if _, found := p.stored.Item(s.Dump); !found {
+			return fmt.Errorf("item %s is missing from the backup", s.Dump)
+		}
+	}
+	if p.record.Globals == "" {
+		return nil
+	}
+	content, err := p.readSmall(ctx, p.record.Globals, p.record.GlobalsDigest)
+	if err != nil {
+		return err
+	}
+	p.roles, err = parseRoles(content)
+	return err
+}
+
+func (p *Place) readSmall(ctx context.Context, name, want string) ([]byte, error) {
+	item, found := p.stored.Item(name)
+	if !found {
+		return nil, fmt.Errorf("item %s is missing from the backup", name)
+	}
+	r, err := item.Open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open item %s: %w", name, err)
+	}
+	content, err := io.ReadAll(io.LimitReader(r, maxSmall+1))
+	err = errors.Join(err, r.Close())
+	if err != nil {
+		return nil, fmt.Errorf("read item %s: %w", name, err)
+	}
+	if len(content) > maxSmall || digest(content) != want {
+		return nil, fmt.Errorf("%w: item %s is not what was recorded", holdfast.ErrDifference, name)
+	}
+	return content, nil
+}
+
+// included reports whether only some tables or schemas were captured: such a dump lacks what they stand on.
+func (r record) included() bool {
+	return slices.ContainsFunc(r.Filters, func(arg string) bool {
+		return strings.HasPrefix(arg, "--table=") || strings.HasPrefix(arg, "--schema=")
+	})
+}
+
+func (r record) onlyTables() bool {
+	return slices.ContainsFunc(r.Filters, func(arg string) bool { return strings.HasPrefix(arg, "--table=") })
+}
+
+// checkExtensions names all missing extensions at once, before anything is restored.
+func (p *Place) checkExtensions(ctx context.Context) error {
+	if p.record.included() {
+		return nil
+	}
+	conn, err := p.session(ctx)
+	if err != nil {
+		return err
+	}
+	rows, err := conn.Query(ctx, `SELECT name::text FROM pg_catalog.pg_available_extensions`)
+	if err != nil {
+		return explainQuery("list the extensions", err)
+	}
+	available, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return explainQuery("list the extensions", err)
+	}
+	var missing []string
+	for _, s := range p.staged {
+		for _, e := range s.Extensions {
+			if !slices.Contains(available, e.Name) && !slices.Contains(missing, e.Name) {
+				missing = append(missing, e.Name)
+			}
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return p.cannot(fmt.Errorf("the server lacks the extension %s", strings.Join(missing, ", ")), missingExtension(missing, p.major()))
+}
+
+// cannot marks what a drill's server lacks: that says nothing about the backup.
+func (p *Place) cannot(err error, hint string) error {
+	if p.drill {
+		err = fmt.Errorf("%w: %w", holdfast.ErrCannotTest, err)
+	}
+	return holdfast.WithHint(err, hint)
+}
+
+// missingExtension says what to install; the names are Debian's and those of the PostgreSQL project's repository.
+func missingExtension(names []string, major int) string {
+	special := map[string]string{
+		"postgis": "postgis-3", "postgis_topology": "postgis-3", "postgis_raster": "postgis-3", "vector": "pgvector",
+		"pg_cron": "cron", "pg_partman": "partman", "pg_repack": "repack", "timescaledb": "timescaledb",
+	}
+	var packages []string
+	for _, name := range names {
+		suffix, known := special[name]
+		if !known {
+			suffix = strings.ReplaceAll(strings.ToLower(name), "_", "-")
+		}
+		if text := fmt.Sprintf("postgresql-%d-%s", major, suffix); !slices.Contains(packages, text) {
+			packages = append(packages, text)
+		}
+	}
+	return "install it there (the package may be called " + strings.Join(packages, ", ") + ")"
+}
+
+// restoreOne makes the staging database of s and fills it.
+func (p *Place) restoreOne(ctx context.Context, s *staged, f *feeder) error {
+	p.observe(holdfast.Event{Kind: holdfast.EventPhase, Source: p.stored.Source, Message: fmt.Sprintf("restore into database %q", s.staging)})
+	if err := p.createDatabase(ctx, s); err != nil {
+		return err
+	}
+	if err := p.prepare(ctx, s); err != nil {
+		return err
+	}
+	if err := f.feed(ctx, s); err != nil {
+		return err
+	}
+	for _, statement := range s.propertySQL(s.staging) {
+		if err := p.exec(ctx, "set the properties of database "+quoteIdent(s.staging), statement); err != nil {
+			if !strings.Contains(statement, " SET ") || ctx.Err() != nil {
+				return err
+			}
+			p.warn("a setting of database %q was not taken: %v", s.final, err)
+		}
+	}
+	return nil
+}
+
+func (p *Place) createDatabase(ctx context.Context, s *staged) error {
+	conn, err := p.session(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Provider == "icu" && p.major() < 15 || s.Provider == "builtin" && p.major() < 17 {
+		return holdfast.WithHint(fmt.Errorf("database %q sorts by the %s provider, which PostgreSQL %d does not have",
+			s.Name, s.Provider, p.major()), "restore on a server of the major version it came from, or a newer one")
+	}
+	if _, err := conn.Exec(ctx, s.createSQL(s.staging, p.major())); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("create database %q: %w", s.staging, context.Cause(ctx))
+		}
+		failed := explainQuery("create database "+quoteIdent(s.staging), err)
+		var server *pgconn.PgError
+		if !errors.As(err, &server) {
+			return failed
+		}
+		switch server.Code {
+		case "42809", "22023", "0A000", "42704": // a locale or a provider that the server or its system lacks
+			locale := strings.Join(slices.Compact(slices.DeleteFunc([]string{s.Collate, s.CType, s.Locale},
+				func(name string) bool { return name == "" })), ", ")
+			return p.cannot(failed, fmt.Sprintf("the database needs the locale %s (%s): install it there (Debian: the package locales, then locale-gen)", locale, s.Provider))
+		case "42501":
+			return holdfast.WithHint(failed, "the role needs CREATEDB: restore as a superuser")
+		case "53100":
+			return p.cannot(failed, "the disk is full")
+		}
+		return failed
+	}
+	s.made = true
+	if p.drill {
+		return nil
+	}
+	// Nobody has business in a database that is half restored; its own grants come at the end.
+	return p.exec(ctx, "close the staging database", "REVOKE ALL ON DATABASE "+quoteIdent(s.staging)+" FROM PUBLIC")
+}
+
+// prepare makes what the dump takes for granted.
+func (p *Place) prepare(ctx context.Context, s *staged) error {
+	partial := p.record.included()
+	var statements []string
+	switch {
+	case !slices.Contains(s.Schemas, "public") && !partial:
+		statements = append(statements, "DROP SCHEMA public")
+	case p.record.onlyTables():
+		for _, schema := range s.Schemas {
+			statements = append(statements, "CREATE SCHEMA IF NOT EXISTS "+quoteIdent(schema))
+		}
+	}
+	if partial {
+		for _, e := range s.Extensions {
+			statements = append(statements, fmt.Sprintf("CREATE EXTENSION IF NOT EXISTS %s SCHEMA %s", quoteIdent(e.Name), quoteIdent(e.Schema)))
+		}
+	}
+	if len(statements) == 0 {
+		return nil
+	}
+	conn, _, err := p.server.on(s.staging).dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			// Of a partial capture it is not known what it needs: the dump itself will tell.
+			p.warn("%v", explainQuery("prepare database "+quoteIdent(s.staging), err))
+		}
+	}
+	return nil
+}
+
+// Check dumps what stands in staging through the reader that made the facts.
+func (p *Place) Check(ctx context.Context) (source.Facts, error) {
+	if !p.restored {
+		return source.Facts{}, errors.New("nothing was restored that could be checked")
+	}
+	client, err := p.checker(ctx)
+	if err != nil {
+		return source.Facts{}, err
+	}
+	facts := source.Facts{Kind: holdfast.KindPostgres, Taken: time.Now().UTC(), Exclusions: p.stored.Facts.Exclusions,
+		Properties: map[string]string{"server version": versionName(p.version), "client": client.String()}}
+	if p.record.Globals != "" {
+		list, err := p.checkRoles(ctx, client)
+		if err != nil {
+			return source.Facts{}, err
+		}
+		facts.Facts = append(facts.Facts, list...)
+	}
+	for _, s := range p.staged {
+		list, err := p.checkOne(ctx, s, client)
+		if err != nil {
+			return source.Facts{}, fmt.Errorf("check database %q: %w", s.staging, err)
+		}
+		facts.Facts = append(facts.Facts, list...)
+	}
+	return facts, nil
+}
+
+// checker is the pg_dump that made the backup, if that major version is here and fits the server: another one may
+// write the same thing in other words.
+func (p *Place) checker(ctx context.Context) (program, error) {
+	major := p.major()
+	if p.record.Client > major {
+		if found, err := p.programs.client(ctx, "pg_dump", p.record.Client); err == nil && found.major == p.record.Client {
+			return found, nil
+		}
+	}
+	found, err := p.programs.client(ctx, "pg_dump", major)
+	if err != nil {
+		return program{}, p.cannot(err, holdfast.Hint(err))
+	}
+	if found.major != p.record.Client {
+		p.warn("the backup was made by pg_dump %d and is checked by pg_dump %d: definitions may differ in their text", p.record.Client, found.major)
+	}
+	return found, nil
+}
+
+func (p *Place) checkOne(ctx context.Context, s *staged, client program) ([]source.Fact, error) {
+	conn, server, err := p.server.on(s.staging).dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now, err := readDatabase(ctx, conn)
+	closeConn(conn)
+	if err != nil {
+		return nil, err
+	}
+	now.Prefix = s.Prefix
+	d, err := startDump(ctx, p.run, client.path, p.record.Filters, server)
+	if err != nil {
+		return nil, err
+	}
+	d.name = s.staging
+	var list []source.Fact
+	d.good = func(facts []source.Fact, _ []string) { list = facts }
+	_, err = io.CopyBuffer(io.Discard, struct{ io.Reader }{d}, make([]byte, 256<<10))
+	if err := errors.Join(err, d.Close()); err != nil {
+		return nil, err
+	}
+	return append(now.facts(), prefixed(s.Prefix, list)...), nil
+}
+
+// Close drops what was not committed.
+func (p *Place) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var errs []error
+	if !p.committed && !p.drill {
+		for _, s := range p.staged {
+			if !s.made {
+				continue
+			}
+			doing := "drop staging database " + quoteIdent(s.staging)
+			if err := p.exec(ctx, doing, "DROP DATABASE IF EXISTS "+quoteIdent(s.staging)+" WITH (FORCE)"); err != nil {
+				errs = append(errs, holdfast.WithHint(err, "drop it by hand: DROP DATABASE "+quoteIdent(s.staging)+" WITH (FORCE);"))
+			}
+		}
+		if len(errs) == 0 {
+			for _, role := range slices.Backward(p.created) {
+				errs = append(errs, p.exec(ctx, "drop role "+quoteIdent(role), "DROP ROLE IF EXISTS "+quoteIdent(role)))
+			}
+		}
+	}
+	p.staged, p.created = nil, nil
+	if p.conn != nil && !p.conn.IsClosed() {
+		closeConn(p.conn)
+	}
+	return errors.Join(errs...)
+}

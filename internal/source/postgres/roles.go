@@ -1,0 +1,240 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"holdfast/internal/source"
+	"holdfast/internal/source/postgres/pgdump"
+)
+
+// roles are the globals of a backup.
+type roles struct{ pgdump.Globals }
+
+func parseRoles(content []byte) (roles, error) {
+	globals, err := pgdump.ParseGlobals(bytes.NewReader(content))
+	return roles{globals}, err
+}
+
+func (r roles) tablespaces() []string {
+	var names []string
+	for _, t := range r.Tablespaces {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+func (r roles) find(name string) (pgdump.Role, bool) {
+	i := slices.IndexFunc(r.Roles, func(role pgdump.Role) bool { return role.Name == name })
+	if i < 0 {
+		return pgdump.Role{}, false
+	}
+	return r.Roles[i], true
+}
+
+var (
+	passwordClause = regexp.MustCompile(` PASSWORD '(?:[^']|'')*'`)
+	grantorClause  = regexp.MustCompile(` GRANTED BY (?:"(?:[^"]|"")*"|[^\s;]+)`)
+)
+
+// roleFacts tell what roles may do, without their passwords. A restore on a live server leaves roles as they are, so
+// a difference is shown and fails nothing; a role that the data needs is part of the data's own facts.
+func roleFacts(content []byte) ([]source.Fact, error) {
+	r, err := parseRoles(content)
+	if err != nil {
+		return nil, err
+	}
+	var list []source.Fact
+	for _, role := range r.Roles {
+		lines := slices.Clone(role.Alter)
+		for _, m := range r.Memberships {
+			if m.Member == role.Name {
+				lines = append(lines, grantorClause.ReplaceAllString(m.SQL, ""))
+			}
+		}
+		for _, s := range r.Settings {
+			if s.Role == role.Name {
+				lines = append(lines, s.SQL)
+			}
+		}
+		for i := range lines {
+			lines[i] = strings.TrimSuffix(strings.TrimSpace(passwordClause.ReplaceAllString(lines[i], "")), ";")
+		}
+		slices.Sort(lines)
+		list = append(list, source.Fact{Class: "role", Name: role.Name, Rule: source.Text,
+			Text: strings.Join(slices.Compact(lines), "; ")})
+	}
+	for _, name := range r.tablespaces() {
+		list = append(list, source.Fact{Class: "tablespace", Name: name, Rule: source.Listed,
+			Text: "where things lie on a server's disks is not proven"})
+	}
+	return list, nil
+}
+
+// checkRoles reads the roles of the target that the backup knows.
+func (p *Place) checkRoles(ctx context.Context, client program) ([]source.Fact, error) {
+	content, err := readGlobals(ctx, p.run, filepath.Join(filepath.Dir(client.path), "pg_dumpall"), p.server, false)
+	if err != nil {
+		return nil, err
+	}
+	list, err := roleFacts(content)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list, func(fact source.Fact) bool {
+		_, known := p.roles.find(fact.Name)
+		return fact.Class != "role" || !known
+	}), nil
+}
+
+// needed are the roles that the databases refer to.
+func (p *Place) needed() []string {
+	var names []string
+	for _, s := range p.staged {
+		names = append(names, s.Roles...)
+		names = append(names, s.Owner)
+		for _, g := range s.Grants {
+			names = append(names, g.Grantee)
+		}
+		for _, setting := range s.Settings {
+			names = append(names, setting.Role)
+		}
+	}
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool {
+		return name == "" || strings.HasPrefix(name, "pg_")
+	})
+}
+
+// makeRoles creates the roles that are missing: in a drill all of the globals, on a live server only those that the
+// databases refer to. In a drill existing roles (the first one) are changed to what they were.
+func (p *Place) makeRoles(ctx context.Context) error {
+	conn, err := p.session(ctx)
+	if err != nil {
+		return err
+	}
+	rows, err := conn.Query(ctx, `SELECT rolname::text FROM pg_catalog.pg_roles`)
+	if err != nil {
+		return explainQuery("list the roles", err)
+	}
+	existing, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return explainQuery("list the roles", err)
+	}
+	wanted := p.needed()
+	if p.drill {
+		for _, role := range p.roles.Roles {
+			if !slices.Contains(wanted, role.Name) {
+				wanted = append(wanted, role.Name)
+			}
+		}
+	}
+	var alter []string
+	for _, name := range wanted {
+		role, known := p.roles.find(name)
+		if slices.Contains(existing, name) {
+			if p.drill {
+				alter = append(alter, role.Alter...)
+			}
+			continue
+		}
+		create := role.Create
+		if !known || create == "" {
+			create = "CREATE ROLE " + quoteIdent(name)
+			p.warn("role %q is not among the globals of the backup: it is created without any right to log in", name)
+		}
+		if err := p.exec(ctx, "create role "+quoteIdent(name), create); err != nil {
+			return err
+		}
+		p.created = append(p.created, name)
+		alter = append(alter, role.Alter...)
+	}
+	for _, statement := range alter {
+		// The statement may hold a password's hash, so it is not repeated.
+		if err := p.exec(ctx, "give the roles their attributes", statement); err != nil {
+			return err
+		}
+	}
+	all := append(existing, p.created...)
+	for _, m := range p.roles.Memberships {
+		concerns := p.drill || slices.Contains(p.created, m.Role) || slices.Contains(p.created, m.Member)
+		if !concerns || !slices.Contains(all, m.Role) || !slices.Contains(all, m.Member) {
+			continue
+		}
+		if err := p.grantMembership(ctx, m); err != nil {
+			return err
+		}
+	}
+	if p.drill {
+		for _, statement := range p.roles.Other {
+			if err := p.exec(ctx, "restore a global", statement); err != nil {
+				p.warn("%v", err)
+			}
+		}
+		return ctx.Err()
+	}
+	p.applyRoleSettings(ctx, p.created)
+	return ctx.Err()
+}
+
+// grantMembership falls back to a grant in our own name: who granted it at the source may not exist here.
+func (p *Place) grantMembership(ctx context.Context, m pgdump.Membership) error {
+	err := p.exec(ctx, "make role "+quoteIdent(m.Member)+" a member of "+quoteIdent(m.Role), m.SQL)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if plain := grantorClause.ReplaceAllString(m.SQL, ""); plain != m.SQL {
+		err = p.exec(ctx, "make role "+quoteIdent(m.Member)+" a member of "+quoteIdent(m.Role), plain)
+	}
+	if err != nil {
+		p.warn("%v", err)
+	}
+	return ctx.Err()
+}
+
+// applyRoleSettings runs the ALTER ROLE … SET of the named roles, nil: of all. One that fails, as for a library that is
+// not loaded here, is told.
+func (p *Place) applyRoleSettings(ctx context.Context, names []string) {
+	for _, s := range p.roles.Settings {
+		if names != nil && !slices.Contains(names, s.Role) {
+			continue
+		}
+		if err := p.exec(ctx, "set a parameter of role "+quoteIdent(s.Role), s.SQL); err != nil {
+			p.warn("%v", err)
+		}
+	}
+}
+
+// changeRoles makes the roles that existed before what they were at backup time.
+func (p *Place) changeRoles(ctx context.Context) error {
+	var changed []string
+	for _, name := range p.needed() {
+		role, known := p.roles.find(name)
+		if !known || slices.Contains(p.created, name) {
+			continue
+		}
+		for _, statement := range role.Alter {
+			if err := p.exec(ctx, "change role "+quoteIdent(name), statement); err != nil {
+				return err
+			}
+		}
+		changed = append(changed, name)
+		for _, m := range p.roles.Memberships {
+			if m.Member == name {
+				if err := p.grantMembership(ctx, m); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if len(changed) > 0 {
+		p.applyRoleSettings(ctx, changed)
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,93 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// snapshot is one database's pinned view: an open transaction whose snapshot pg_dump shares.
+type snapshot struct {
+	conn     *pgx.Conn
+	server   params // leads to the same server and database
+	id       string
+	taken    time.Time
+	lsn      string
+	standby  bool
+	size     int64 // of the database on the server's disk: a guess at the dump's
+	database database
+}
+
+// openSnapshot pins a view of the database that p leads to.
+func openSnapshot(ctx context.Context, p params) (*snapshot, error) {
+	conn, server, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{conn: conn, server: server}
+	if err := s.pin(ctx); err != nil {
+		closeConn(conn)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *snapshot) pin(ctx context.Context) error {
+	version, err := serverVersion(ctx, s.conn)
+	if err != nil {
+		return err
+	}
+	if err := refusePooler(ctx, s.conn, s.server); err != nil {
+		return err
+	}
+	// A session that waits for a dump of hours must not be ended for being idle.
+	zeroed := []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"}
+	if version >= 140000 {
+		zeroed = append(zeroed, "idle_session_timeout")
+	}
+	if version >= 170000 {
+		zeroed = append(zeroed, "transaction_timeout")
+	}
+	for _, name := range zeroed {
+		if _, err := s.conn.Exec(ctx, "SET "+name+" = 0"); err != nil {
+			return explainQuery("switch "+name+" off", err)
+		}
+	}
+	// The position is read before the snapshot is taken: everything before it is in the snapshot.
+	err = s.conn.QueryRow(ctx, `SELECT pg_catalog.pg_is_in_recovery(), coalesce(CASE WHEN pg_catalog.pg_is_in_recovery()
+		THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END::text, '')`).Scan(&s.standby, &s.lsn)
+	if err != nil {
+		return explainQuery("read the WAL position", err)
+	}
+	if _, err := s.conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
+		return explainQuery("begin the snapshot's transaction", err)
+	}
+	err = s.conn.QueryRow(ctx, `SELECT pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp()`).Scan(&s.id, &s.taken)
+	if err != nil {
+		return explainQuery("export the snapshot", err)
+	}
+	s.taken = s.taken.UTC()
+	if s.database, err = readDatabase(ctx, s.conn); err != nil {
+		return err
+	}
+	err = s.conn.QueryRow(ctx, `SELECT coalesce(pg_catalog.sum(c.relpages::bigint), 0)::bigint * 8192
+		FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 't', 'm')`).Scan(&s.size)
+	if err != nil {
+		return explainQuery("estimate the size of the database", err)
+	}
+	return nil
+}
+
+// close ends the transaction.
+func (s *snapshot) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err := s.conn.Exec(ctx, "COMMIT")
+	closeConn(s.conn)
+	if err != nil {
+		return fmt.Errorf("end the snapshot of database %q: %w", s.database.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,390 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
+
+	"holdfast"
+	"holdfast/internal/sandbox"
+	"holdfast/internal/source"
+)
+
+// DrillOptions say where a throwaway server lives.
+type DrillOptions struct {
+	// Scratch is an existing, empty folder, as a rule on a tmpfs. Its path must be short: it holds the socket.
+	Scratch string
+	// BinDirs and Path are as in Options; the server's programs are looked for there too.
+	BinDirs []string
+	Path    string
+	// UID and GID run everything; default: the user postgres, else nobody.
+	UID, GID int
+	// Unsandboxed runs the programs on the host as that user. It is reported.
+	Unsandboxed bool
+}
+
+// Drill is a throwaway server with a backup restored into it.
+type Drill struct {
+	*Place
+	opt     DrillOptions
+	server  *exec.Cmd
+	stop    context.CancelFunc
+	ended   chan error
+	log     *tail
+	checked bool
+}
+
+var (
+	_ source.Place    = (*Drill)(nil)
+	_ source.Asserter = (*Drill)(nil)
+)
+
+// startTime bounds initdb and the start of a server on a busy machine.
+const startTime = 3 * time.Minute
+
+// Throwaway starts a server of the source's major version. Errors that say nothing about the backup wrap
+// [holdfast.ErrCannotTest].
+func Throwaway(ctx context.Context, opt DrillOptions, stored source.Stored, observe holdfast.Observer) (*Drill, error) {
+	r, err := readRecord(stored)
+	if err != nil {
+		return nil, err
+	}
+	if observe == nil {
+		observe = func(holdfast.Event) {}
+	}
+	if err := opt.complete(); err != nil {
+		return nil, err
+	}
+	if err := checkRoom(opt.Scratch, stored); err != nil {
+		return nil, err
+	}
+	d := &Drill{opt: opt, log: &tail{}}
+	if err := d.start(ctx, r, observe); err != nil {
+		err = errors.Join(err, d.shutdown())
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("start a throwaway server: %w", context.Cause(ctx))
+		}
+		return nil, err
+	}
+	return d, nil
+}
+
+func (opt *DrillOptions) complete() error {
+	if opt.UID == 0 {
+		opt.UID, opt.GID = 65534, 65534
+		if account, err := user.Lookup("postgres"); err == nil {
+			uid, uidErr := strconv.Atoi(account.Uid)
+			gid, gidErr := strconv.Atoi(account.Gid)
+			if uidErr == nil && gidErr == nil {
+				opt.UID, opt.GID = uid, gid
+			}
+		}
+	}
+	if opt.GID == 0 {
+		opt.GID = opt.UID
+	}
+	if !opt.Unsandboxed {
+		if err := sandbox.Available(); err != nil {
+			return err
+		}
+	}
+	path, err := filepath.EvalSymlinks(opt.Scratch)
+	if err != nil {
+		return cannotTest(fmt.Errorf("look at the scratch folder: %w", err), "name an existing, empty folder")
+	}
+	if opt.Scratch, err = filepath.Abs(path); err != nil {
+		return cannotTest(fmt.Errorf("look at the scratch folder: %w", err), "name an existing, empty folder")
+	}
+	// The name of a socket is at most 107 bytes long.
+	if len(opt.Scratch)+len("/s/.s.PGSQL.5432") > 107 {
+		return cannotTest(fmt.Errorf("the path of the scratch folder %s is too long for a socket", opt.Scratch), "choose one of at most 90 characters")
+	}
+	entries, err := os.ReadDir(opt.Scratch)
+	if err != nil {
+		return cannotTest(fmt.Errorf("look at the scratch folder: %w", err), "name an existing, empty folder")
+	}
+	if len(entries) > 0 {
+		return cannotTest(fmt.Errorf("the scratch folder %s is not empty", opt.Scratch), "a drill removes all that is in it: name an empty folder")
+	}
+	return nil
+}
+
+func cannotTest(err error, hint string) error {
+	return holdfast.WithHint(fmt.Errorf("%w: %w", holdfast.ErrCannotTest, err), hint)
+}
+
+// checkRoom compares the scratch folder with what a restore is likely to take: the plain dump, half as much again for
+// pages and indexes, and a fresh cluster with its log.
+func checkRoom(scratch string, stored source.Stored) error {
+	var plain uint64
+	for _, item := range stored.Items {
+		plain += uint64(max(item.Size, 0))
+	}
+	need := 256<<20 + plain*3/2 + min(plain, 1<<30)
+	var fs unix.Statfs_t
+	if err := unix.Statfs(scratch, &fs); err != nil {
+		return cannotTest(fmt.Errorf("look at the scratch folder: %w", err), "name an existing, empty folder")
+	}
+	if free := fs.Bavail * uint64(fs.Bsize); free < need {
+		return cannotTest(fmt.Errorf("the scratch folder %s has %d MiB free, and the drill needs about %d MiB", scratch, free>>20, need>>20),
+			"choose a scratch folder with more room")
+	}
+	return nil
+}
+
+// command returns how to run a program for this drill: as the unprivileged user, where it sees nothing but the scratch
+// folder and the programs.
+func (d *Drill) command(bins ...string) command {
+	if d.opt.Unsandboxed {
+		return func(ctx context.Context, path string, args, env []string) *exec.Cmd {
+			cmd := plainCommand(ctx, path, args, env)
+			cmd.Dir = d.opt.Scratch
+			cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+			if os.Geteuid() == 0 {
+				cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(d.opt.UID), Gid: uint32(d.opt.GID)}
+			}
+			return cmd
+		}
+	}
+	return func(ctx context.Context, path string, args, env []string) *exec.Cmd {
+		opt := sandbox.Options{Scratch: d.opt.Scratch, UID: d.opt.UID, GID: d.opt.GID, Env: env}
+		for _, bin := range append(bins, filepath.Dir(path)) {
+			// Programs outside the system's folders come with libraries and data beside their bin folder.
+			if !strings.HasPrefix(bin, "/usr/") {
+				opt.ReadOnly = append(opt.ReadOnly, filepath.Dir(bin))
+			}
+		}
+		return sandbox.Command(ctx, opt, append([]string{path}, args...)...)
+	}
+}
+
+func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) error {
+	programs := newPrograms(d.opt.BinDirs, d.opt.Path)
+	initdb, err := exactly(ctx, programs, "initdb", r.major())
+	if err != nil {
+		return err
+	}
+	postgres, err := exactly(ctx, programs, "postgres", r.major())
+	if err != nil {
+		return err
+	}
+	if d.opt.Unsandboxed {
+		observe(holdfast.Event{Kind: holdfast.EventWarning, Message: "the drill runs without a sandbox: the dump's code could reach this host"})
+	}
+	data, socket := filepath.Join(d.opt.Scratch, "data"), filepath.Join(d.opt.Scratch, "s")
+	if err := os.Chmod(d.opt.Scratch, 0o700); err != nil {
+		return cannotTest(fmt.Errorf("prepare the scratch folder: %w", err), "name a folder that belongs to you")
+	}
+	if err := os.Mkdir(socket, 0o700); err != nil {
+		return cannotTest(fmt.Errorf("prepare the scratch folder: %w", err), "name a folder that can be written")
+	}
+	for _, path := range []string{d.opt.Scratch, socket} {
+		if err := os.Chown(path, d.opt.UID, d.opt.GID); err != nil && os.Geteuid() == 0 {
+			return cannotTest(fmt.Errorf("prepare the scratch folder: %w", err), "name a folder that can be written")
+		}
+	}
+	run := d.command()
+	env := []string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/bin:/bin", "HOME=" + d.opt.Scratch}
+	observe(holdfast.Event{Kind: holdfast.EventPhase, Message: fmt.Sprintf("start a throwaway PostgreSQL %d", r.major())})
+	args := []string{"--pgdata=" + data, "--username=" + r.Bootstrap, "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync"}
+	if r.major() >= 18 {
+		args = append(args, "--no-data-checksums")
+	}
+	initCtx, cancel := context.WithTimeout(ctx, startTime)
+	out, err := run(initCtx, initdb.path, args, env).CombinedOutput()
+	cancel()
+	if err != nil {
+		return cannotTest(fmt.Errorf("initdb: %w: %s", err, lastLine(string(out))), "see what initdb said")
+	}
+	// The server outlives this call, and ends with Close.
+	serverCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	d.stop = stop
+	d.server = run(serverCtx, postgres.path, serverArgs(data, socket), env)
+	d.server.Stdout, d.server.Stderr = d.log, d.log
+	d.server.Cancel = func() error { return d.server.Process.Signal(syscall.SIGQUIT) }
+	d.server.WaitDelay = 10 * time.Second
+	if err := d.server.Start(); err != nil {
+		d.server = nil
+		return cannotTest(fmt.Errorf("start postgres: %w", err), "see what the system said")
+	}
+	d.ended = make(chan error, 1)
+	go func() { d.ended <- d.server.Wait() }()
+	server := params{"host": socket, "port": "5432", "user": r.Bootstrap, "dbname": "postgres", "home": d.opt.Scratch,
+		"passfile": "/dev/null", "sslmode": "disable", "gssencmode": "disable", "connect_timeout": "60"}
+	if err := d.await(ctx, server); err != nil {
+		return err
+	}
+	place, err := open(ctx, Target{ID: "drill"}, server, run, programs, observe)
+	if err != nil {
+		return cannotTest(err, holdfast.Hint(err))
+	}
+	place.drill = true
+	d.Place = place
+	return nil
+}
+
+// serverArgs are the settings of a server whose data nobody will miss.
+func serverArgs(data, socket string) []string {
+	args := []string{"-D", data}
+	for _, setting := range []string{
+		"listen_addresses=", "unix_socket_directories=" + socket, "unix_socket_permissions=0700", "port=5432",
+		"fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0",
+		"archive_mode=off", "autovacuum=off", "max_wal_size=1GB", "checkpoint_timeout=1h", "shared_buffers=256MB",
+		"maintenance_work_mem=256MB", "dynamic_shared_memory_type=mmap", "lc_messages=C", "log_timezone=UTC",
+		"logging_collector=off", "log_destination=stderr", "log_statement=none", "log_min_error_statement=panic",
+		"max_locks_per_transaction=1024", "jit=off",
+	} {
+		args = append(args, "-c", setting)
+	}
+	return args
+}
+
+// exactly finds a server program of one major version: a drill on another one would prove something else.
+func exactly(ctx context.Context, programs programs, name string, major int) (program, error) {
+	list := programs.find(ctx, name)
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i].major == major {
+			return list[i], nil
+		}
+	}
+	return program{}, cannotTest(fmt.Errorf("%s of PostgreSQL %d is not on this machine", name, major),
+		fmt.Sprintf("install postgresql-%d", major))
+}
+
+// await waits until the server answers.
+func (d *Drill) await(ctx context.Context, server params) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for {
+		conn, _, err := server.dial(ctx)
+		if err == nil {
+			return closeConn(conn)
+		}
+		select {
+		case ended := <-d.ended:
+			d.ended <- ended
+			return cannotTest(fmt.Errorf("the throwaway server ended at once: %s", lastLine(d.log.String())), "see what the server said")
+		case <-ctx.Done():
+			return cannotTest(fmt.Errorf("the throwaway server did not answer: %w: %s", err, lastLine(d.log.String())), "see what the server said")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// lastLine is what a program said last, which is most often why it failed.
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i := len(lines) - 1; i >= 0; i-- {
+		if line := strings.TrimSpace(lines[i]); strings.Contains(line, "FATAL") || strings.Contains(line, "PANIC") || strings.Contains(line, "error") {
+			return line
+		}
+	}
+	return strings.TrimSpace(lines[len(lines)-1])
+}
+
+// Restore brings the backup into the throwaway server.
+func (d *Drill) Restore(ctx context.Context, stored source.Stored) error {
+	return d.explain(ctx, d.Place.Restore(ctx, stored))
+}
+
+// Check dumps what was restored.
+func (d *Drill) Check(ctx context.Context) (source.Facts, error) {
+	facts, err := d.Place.Check(ctx)
+	return facts, d.explain(ctx, err)
+}
+
+// explain adds the server's last words if it died under the drill.
+func (d *Drill) explain(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	select {
+	case ended := <-d.ended:
+		d.ended <- ended
+		return cannotTest(fmt.Errorf("the throwaway server died: %s: %w", lastLine(d.log.String()), err), "see what the server said")
+	default:
+		return err
+	}
+}
+
+// Assert evaluates a query in the restored database, the first one if there are several, and cannot change anything.
+func (d *Drill) Assert(ctx context.Context, query string) (bool, error) {
+	if !d.restored {
+		return false, errors.New("nothing was restored that could be asked")
+	}
+	conn, _, err := d.Place.server.on(d.staged[0].staging).dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer closeConn(conn)
+	// The query is the user's, who writes it for the path of names that the application has.
+	if _, err := conn.Exec(ctx, "RESET search_path"); err != nil {
+		return false, explainQuery("begin the assertion", err)
+	}
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return false, explainQuery("begin the assertion", err)
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	var holds *bool
+	rows, err := tx.Query(ctx, query)
+	if err != nil {
+		return false, explainQuery("assertion", err)
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		rows.Close()
+		if err := rows.Err(); err != nil {
+			return false, explainQuery("assertion", err)
+		}
+		return false, nil // no row is not true
+	}
+	values := rows.FieldDescriptions()
+	targets := make([]any, len(values))
+	if len(targets) > 0 {
+		targets[0] = &holds
+	}
+	if err := rows.Scan(targets...); err != nil {
+		return false, holdfast.WithHint(fmt.Errorf("%w: assertion: %w", holdfast.ErrUsage, err), "the first column must be a boolean")
+	}
+	return holds != nil && *holds, nil
+}
+
+// Close ends the server and empties the scratch folder.
+func (d *Drill) Close() error {
+	var err error
+	if d.Place != nil {
+		err = d.Place.Close()
+	}
+	return errors.Join(err, d.shutdown())
+}
+
+func (d *Drill) shutdown() error {
+	if d.server != nil {
+		d.stop()
+		<-d.ended // killed by us: its status tells nothing
+		d.server = nil
+	} else if d.stop != nil {
+		d.stop()
+	}
+	entries, err := os.ReadDir(d.opt.Scratch)
+	errs := []error{err}
+	for _, entry := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(d.opt.Scratch, entry.Name())))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("empty the scratch folder: %w", err)
+	}
+	return nil
+}
