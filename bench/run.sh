@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# Measures holdfast against the usual tools on the sample application, in interleaved rounds on this machine, and writes
+# Markdown tables to standard output; docs/benchmarks.md explains them. Every backup that is measured is then drilled.
+# Nothing here fails because something was slow.
+#
+#   SIZE=1GB RUNS=3 bench/run.sh        what `make bench` does
+#   make bench SIZE=10GB RUNS=1 PEERS=0 FILES=0    memory at ten times the size, without the slow peers and the files
+#
+# FILES, TREE   how many small files, of how many bytes together (45000, 943MB); FILES=0 leaves them out
+# PEERS         0 leaves out gzip|gpg, zstd|age and the plain restore
+# WORK          folder for the server, the outputs and the store (default: one under /var/tmp, removed in the end)
+# HOLDFAST      the binary to measure (default bin/holdfast)
+# SCRATCH       folder that drill and plain restore both restore in (default /dev/shm)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+size=${SIZE:-1GB} runs=${RUNS:-3} files=${FILES:-45000} tree=${TREE:-943MB} peers=${PEERS:-1} scratch=${SCRATCH:-/dev/shm}
+holdfast=${HOLDFAST:-$PWD/bin/holdfast}
+
+say() { printf '%s\n' "$*" >&2; }
+
+testbed/install.sh demo >&2
+[[ -x $holdfast ]] || make build >&2
+if [[ -n ${WORK:-} ]]; then
+  mkdir -p "$WORK" && work=$(cd "$WORK" && pwd)
+else
+  work=$(mktemp -d /var/tmp/holdfast-bench.XXXXXX)
+fi
+chmod 755 "$work"
+bin=$work/bin out=$work/measurements.jsonl plain=$scratch/holdfast-bench-plain.$$
+export GNUPGHOME=$work/gnupg
+servers=()
+finish() {
+  for server in "${servers[@]}"; do
+    kill "$server" 2>/dev/null || continue
+    while kill -0 "$server" 2>/dev/null; do sleep 0.1; done
+  done
+  if [[ -z ${WORK:-} ]]; then
+    gpgconf --kill all 2>/dev/null || true
+    rm -rf "$work"
+  fi
+}
+trap finish EXIT
+
+go build -o "$bin/" ./cmd/sampleapp ./bench/cmd/measure ./internal/testbed/cmd/throwaway
+
+# serve NAME DIR SETTING…: starts a cluster and puts the address of its database postgres into $address.
+serve() {
+  local name=$1 dir=$2 set=()
+  shift 2
+  for setting in "$@"; do set+=(-set "$setting"); done
+  mkfifo "$work/$name.url"
+  # Its input ends with this shell, however that ends.
+  exec {input}> >(exec "$bin/throwaway" -major 15 -dir "$dir" "${set[@]}" >"$work/$name.url")
+  servers+=($!)
+  read -r address <"$work/$name.url"
+  rm "$work/$name.url"
+}
+
+measure() { # GROUP LABEL ROUND [-stored PATH] -- COMMAND…
+  local group=$1 label=$2 round=$3
+  shift 3
+  "$bin/measure" run -out "$out" -group "$group" -label "$label" -round "$round" "$@"
+}
+
+pipe() { # a pipeline of the usual tools, every exit status of which counts
+  local label=$1 round=$2 group=$3 stored=$4 pipeline=$5
+  rm -f "$stored"
+  measure "$group" "$label" "$round" -stored "$stored" -- bash -c "set -o pipefail; $pipeline"
+}
+
+say "== the sample application, $size"
+serve source "$work/pg" shared_buffers=256MB max_wal_size=8GB
+url=${address/\/postgres\?/\/sample\?}
+"$bin/sampleapp" create -url "$url" -size "$size"
+psql -X -q -d "$url" -c CHECKPOINT
+export url work
+
+mkdir -p "$work/key" "$work/out" "$GNUPGHOME"
+chmod 700 "$GNUPGHOME"
+age-keygen -o "$work/key/identity.txt" 2>/dev/null
+recipient=$(age-keygen -y "$work/key/identity.txt")
+gpg --batch --quiet --passphrase '' --quick-generate-key bench default default never 2>/dev/null
+export recipient
+((files == 0)) || "$bin/sampleapp" tree -dir "$work/tree" -files "$files" -bytes "$tree"
+
+cat >"$work/holdfast.yaml" <<YAML
+version: 1
+host: bench
+state: $work/state
+keys:
+  bench: {recipient: $recipient}
+stores:
+  main: {kind: local, path: $work/store}
+sources:
+  db: {kind: postgres, url: "$url"}
+  tree: {kind: files, paths: [$work/tree]}
+jobs:
+  db: {sources: [db], store: main, recipients: [bench]}
+  tree: {sources: [tree], store: main, recipients: [bench]}
+YAML
+
+drill=("$holdfast" --config "$work/holdfast.yaml" -q drill --identity "$work/key/identity.txt" --report "$work/reports" --scratch "$scratch" --allow-disk-scratch)
+backup=("$holdfast" --config "$work/holdfast.yaml" -q backup --create-store)
+sealed=$work/out/sample.sql.zst.age
+
+for round in $(seq "$runs"); do
+  say "== database, round $round of $runs"
+  measure database 'pg_dump >/dev/null' "$round" -- bash -c 'pg_dump "$url" >/dev/null'
+  if ((peers)); then
+    pipe 'pg_dump | gzip | gpg -e' "$round" database "$work/out/sample.sql.gz.gpg" \
+      'pg_dump "$url" | gzip | gpg --batch --trust-model always -e -r bench -o "$work/out/sample.sql.gz.gpg"'
+    pipe 'pg_dump | zstd -1 -T2 | age' "$round" database "$sealed" \
+      'pg_dump "$url" | zstd -q -1 -T2 | age -r "$recipient" -o "$work/out/sample.sql.zst.age"'
+  fi
+  rm -rf "$work/store"
+  measure database 'holdfast backup' "$round" -stored "$work/store" -- "${backup[@]}" db
+  measure drill 'holdfast drill' "$round" -apart pg_dump,pg_dumpall,psql,postgres,initdb -- "${drill[@]}" --job db
+done
+
+if ((peers)); then
+  # The settings of a drill's own server.
+  serve plain "$plain" fsync=off synchronous_commit=off full_page_writes=off wal_level=minimal max_wal_senders=0 \
+    archive_mode=off autovacuum=off max_wal_size=8GB checkpoint_timeout=1h shared_buffers=256MB maintenance_work_mem=256MB \
+    dynamic_shared_memory_type=mmap max_locks_per_transaction=1024 jit=off
+  target=${address/\/postgres\?/\/restored\?}
+  export target
+  pg_dumpall --globals-only -d "$url" | grep -v '^CREATE ROLE postgres;' | psql -X -q -v ON_ERROR_STOP=1 -d "$address" >/dev/null
+  for round in $(seq "$runs"); do
+    say "== plain restore, round $round of $runs"
+    psql -X -q -d "$address" -c 'DROP DATABASE IF EXISTS restored' -c "CREATE DATABASE restored TEMPLATE template0 ENCODING 'UTF8'" 2>/dev/null
+    measure drill 'age -d | zstd -d | psql, then pg_dump >/dev/null' "$round" -- bash -c 'set -o pipefail
+      age -d -i "$work/key/identity.txt" "$work/out/sample.sql.zst.age" | zstd -q -d | psql -X -q -v ON_ERROR_STOP=1 -o /dev/null -d "$target"
+      pg_dump "$target" >/dev/null'
+  done
+fi
+
+if ((files)); then
+  for round in $(seq "$runs"); do
+    say "== $files small files, round $round of $runs"
+    pipe 'tar | zstd -1 -T2 | age' "$round" 'small files' "$work/out/tree.tar.zst.age" \
+      'tar -C "$work" -c tree | zstd -q -1 -T2 | age -r "$recipient" -o "$work/out/tree.tar.zst.age"'
+    rm -rf "$work/store"
+    measure 'small files' 'holdfast backup of the files' "$round" -stored "$work/store" -- "${backup[@]}" tree
+    measure 'small files' 'holdfast drill of the files' "$round" -- "${drill[@]}" --job tree
+  done
+fi
+
+for round in $(seq 20); do
+  measure start 'holdfast version' "$round" -- "$holdfast" version 2>/dev/null
+done
+
+printf 'Sample of %s, %s small files of %s; %s CPUs (%s), kernel %s, %s; %s\n\n' "$size" "$files" "$tree" "$(nproc)" \
+  "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(uname -r)" "$(pg_dump --version)" "$("$holdfast" version | head -n 1)"
+"$bin/measure" report "$out" \
+  -ratio 'holdfast / pg_dump, time (at most 1.5)=holdfast backup=pg_dump >/dev/null' \
+  -ratio 'gzip and gpg / holdfast, time (at least 7)=pg_dump | gzip | gpg -e=holdfast backup' \
+  -ratio 'holdfast / zstd and age, time (at most 1)=holdfast backup=pg_dump | zstd -1 -T2 | age' \
+  -size 'holdfast / gzip and gpg, stored bytes (at most 1.03)=holdfast backup=pg_dump | gzip | gpg -e' \
+  -size 'holdfast / zstd and age, stored bytes=holdfast backup=pg_dump | zstd -1 -T2 | age' \
+  -ratio 'drill / plain restore and dump, time (at most 1.25)=holdfast drill=age -d | zstd -d | psql, then pg_dump >/dev/null' \
+  -ratio 'small files: holdfast / tar, zstd and age, time (at most 1.3)=holdfast backup of the files=tar | zstd -1 -T2 | age'
+printf '\nbin/holdfast: %s bytes, %s\n' "$(stat -c %s "$holdfast")" "$(file -b "$holdfast" 2>/dev/null | grep -o 'statically linked' || echo 'linkage not known')"
