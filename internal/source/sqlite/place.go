@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
 	"holdfast"
@@ -176,15 +177,24 @@ func (p *Place) Check(ctx context.Context) (source.Facts, error) {
 // judge tells damage in the data from a check that could not be made, and damage done since the capture from damage
 // that was captured.
 func (p *Place) judge(err error, image source.Fact) error {
-	if hasCode(err, lib.SQLITE_CORRUPT) || hasCode(err, lib.SQLITE_NOTADB) {
-		err = fmt.Errorf("%w: %w", holdfast.ErrDifference, err)
+	recorded := recordedImage(p.stored)
+	var failure *sqlite.Error
+	if errors.As(err, &failure) && !errors.Is(err, holdfast.ErrDifference) {
+		// SQLite has many words for bytes that it cannot make sense of, an I/O error among them. With other bytes
+		// than were captured, all of them mean that.
+		if image != recorded || hasCode(err, lib.SQLITE_CORRUPT) || hasCode(err, lib.SQLITE_NOTADB) {
+			err = fmt.Errorf("%w: %w", holdfast.ErrDifference, err)
+		}
 	}
 	err = fmt.Errorf("check the restored database: %w", err)
-	if errors.Is(err, holdfast.ErrDifference) && image.Digest != "" && image == recordedImage(p.stored) {
-		return holdfast.WithHint(err, "these are the bytes that were captured, so the live database has this damage too, "+
-			"or had it then: run PRAGMA integrity_check on it")
+	if !errors.Is(err, holdfast.ErrDifference) {
+		return err
 	}
-	return err
+	if image != recorded {
+		return holdfast.WithHint(err, "these are not the bytes that were captured: verify the backup (holdfast verify)")
+	}
+	return holdfast.WithHint(err, "these are the bytes that were captured, so the live database has this damage too, "+
+		"or had it then: run PRAGMA integrity_check on it")
 }
 
 // readImage digests the staged file itself, so that bytes which no page accounts for are seen too.
@@ -225,7 +235,7 @@ func (p *Place) readDatabase(ctx context.Context) (facts source.Facts, err error
 func (p *Place) Assert(ctx context.Context, query string) (bool, error) {
 	v, err := openStaged(ctx, p.staged)
 	if err != nil {
-		return false, p.judge(err, source.Fact{})
+		return false, fmt.Errorf("assert %q: %w", query, err)
 	}
 	value, err := v.first(ctx, query)
 	if err := errors.Join(err, v.close()); err != nil {

@@ -58,6 +58,7 @@ func TestDamageInTheStoredImage(t *testing.T) {
 		{"the page size", func(b []byte) []byte { b[16] ^= 0x7f; return b }},
 		{"a page lost", func(b []byte) []byte { return b[:len(b)-4096] }},
 		{"half a page lost", func(b []byte) []byte { return b[:len(b)-2048] }},
+		{"most lost", func(b []byte) []byte { return b[:5000] }},
 		{"all lost", func(b []byte) []byte { return nil }},
 		{"bytes too many", func(b []byte) []byte { return append(b, 0) }},
 	} {

@@ -461,7 +461,7 @@ func TestRollbackModeLocks(t *testing.T) {
 	t.Run("a capture that takes too long gives the lock back and fails", func(t *testing.T) {
 		path := create(t, "delete", ledger)
 		db := hold(t, path)
-		c, err := sqlite.New(sqlite.Options{Name: "app", Path: path, MaxLock: 200 * time.Millisecond}).Capture(t.Context(), nil)
+		c, err := sqlite.New(sqlite.Options{Name: "app", Path: path, MaxLock: time.Second}).Capture(t.Context(), nil)
 		must(t, err)
 		r, err := c.Items()[0].Open(t.Context())
 		must(t, err)
@@ -485,7 +485,7 @@ func TestRollbackModeLocks(t *testing.T) {
 	t.Run("facts that take too long fail too", func(t *testing.T) {
 		path := create(t, "delete", ledger)
 		db := hold(t, path)
-		c, err := sqlite.New(sqlite.Options{Name: "app", Path: path, MaxLock: 300 * time.Millisecond}).Capture(t.Context(), nil)
+		c, err := sqlite.New(sqlite.Options{Name: "app", Path: path, MaxLock: time.Second}).Capture(t.Context(), nil)
 		must(t, err)
 		_, err = readAll(t, c)
 		must(t, err)
