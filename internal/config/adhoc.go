@@ -11,8 +11,8 @@ import (
 	"holdfast"
 )
 
-// overlaySources lets sources given by flags or environment be those of the selected job, and returns that job.
-func (r *reader) overlaySources(d *draft, flags Flags, o *overlaid) (*draftJob, bool) {
+// overlaySources lets sources given by flags or environment be those of the selected job, which it makes if need be.
+func (r *reader) overlaySources(d *draft, flags Flags, o *overlaid) {
 	var texts []located
 	for _, text := range flags.Sources {
 		texts = append(texts, located{text, place{where: "flag --source"}})
@@ -25,7 +25,7 @@ func (r *reader) overlaySources(d *draft, flags Flags, o *overlaid) (*draftJob, 
 	}
 	texts = slices.DeleteFunc(texts, func(l located) bool { return l.text == "" })
 	if len(texts) == 0 {
-		return nil, false
+		return
 	}
 	if o.selected == "" {
 		o.selected = "default"
@@ -35,6 +35,7 @@ func (r *reader) overlaySources(d *draft, flags Flags, o *overlaid) (*draftJob, 
 	if !found {
 		job = newJob(o.selected, at)
 		job.adHoc = true
+		d.jobs = append(d.jobs, job)
 	}
 	job.sources = nil
 	job.Drill.Assertions, job.sourceOf = keepAssertions(job, texts)
@@ -55,7 +56,6 @@ func (r *reader) overlaySources(d *draft, flags Flags, o *overlaid) (*draftJob, 
 		job.sources = append(job.sources, located{string(src.Name), l.at})
 		r.noteSource(src, l.at)
 	}
-	return job, true
 }
 
 // keepAssertions keeps of a job's assertions those about sources that are still to be taken.

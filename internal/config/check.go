@@ -136,6 +136,23 @@ func (r *reader) completeAssertions(j *draftJob, path string) {
 	}
 }
 
+// idle warns of sources that no job of the file takes.
+func idle(d draft) []string {
+	used := map[string]bool{}
+	for _, j := range d.jobs {
+		for _, l := range j.sources {
+			used[l.text] = true
+		}
+	}
+	var warnings []string
+	for _, src := range d.sources {
+		if !used[string(src.Name)] {
+			warnings = append(warnings, fmt.Sprintf("source %s is in no job, so it is not backed up", src.Name))
+		}
+	}
+	return warnings
+}
+
 // hasExpired reports whether the last day of a key is over.
 func (r *reader) hasExpired(k draftKey) bool {
 	return !k.Expires.IsZero() && !r.now.Before(k.Expires.Add(day))

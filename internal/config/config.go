@@ -290,7 +290,8 @@ func mistakes(list []Mistake) error {
 		}
 		return a.col - b.col
 	})
-	return &Mistakes{slices.Compact(list)}
+	return holdfast.WithHint(&Mistakes{slices.Compact(list)},
+		"docs/configuration.md describes every key and variable; `holdfast config check` checks again")
 }
 
 // IsMistake reports whether err is about the content of a configuration rather than about reading it.

@@ -84,6 +84,7 @@ func TestMistakes(t *testing.T) {
 		{"octal port", "version: 1\nsources: {a: {kind: postgres, port: 0123}}\n", "f.yaml:2:37: sources.a.port: must be a whole number without leading zeros, not 0123"},
 		{"plain password", "version: 1\nsources: {a: {kind: postgres, password: " + canary + "}}\n", "f.yaml:2:41: sources.a.password: a secret is never written here itself; write {env: NAME}, {file: PATH} or {exec: [program, argument]}"},
 		{"unknown reference", "version: 1\nsources: {a: {kind: postgres, password: {fiel: /x}}}\n", `f.yaml:2:42: sources.a.password: unknown key "fiel"; did you mean "file"? Known: env, file, exec`},
+		{"secret as a section", "version: 1\nsources: {a: {kind: postgres, password: {" + canary + "}}}\n", "f.yaml:2:42: sources.a.password: unknown key; write {env: NAME}, {file: PATH} or {exec: [program, argument]}"},
 		{"two references", "version: 1\nsources: {a: {kind: postgres, password: {file: /x, env: X}}}\n", "f.yaml:2:41: sources.a.password: must have exactly one key; write {env: NAME}, {file: PATH} or {exec: [program, argument]}"},
 		{"exec as text", "version: 1\nsources: {a: {kind: postgres, password: {exec: pass db}}}\n", "f.yaml:2:48: sources.a.password: exec must be a list of the program and its arguments"},
 		{"exec in short form", "version: 1\nsources: {a: {kind: postgres, password: 'exec:pass db'}}\n", `f.yaml:2:41: sources.a.password: exec: needs a list such as exec:["program","argument"]`},

@@ -502,7 +502,13 @@ func (s *section) secretSection(node *yaml.Node, path string, into *SecretRef) b
 		}
 		into.exec = argv
 	default:
-		s.r.fault(s.r.at(key), "%sunknown key %q; %s", prefix(path), key.Value, allowed(key.Value, []string{"env", "file", "exec"}))
+		// A key that resembles none of these may be the secret itself: {hunter2} is a section too.
+		known := []string{"env", "file", "exec"}
+		if nearest(key.Value, known) == "" {
+			s.r.fault(s.r.at(key), "%sunknown key; %s", prefix(path), secretForms)
+			return false
+		}
+		s.r.fault(s.r.at(key), "%sunknown key %q; %s", prefix(path), key.Value, allowed(key.Value, known))
 		return false
 	}
 	return true

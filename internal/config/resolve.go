@@ -254,6 +254,7 @@ func (r *reader) finish(d draft, flags Flags, allowExpired bool) (*Config, error
 		PostgresEnv: map[string]string{},
 	}
 	r.overlayHost(c, flags)
+	c.Warnings = idle(d) // before flags change what a job takes this once
 	o := r.overlay(&d, flags)
 	c.Selected = o.selected
 
@@ -273,22 +274,13 @@ func (r *reader) finish(d draft, flags Flags, allowExpired bool) (*Config, error
 	} else if len(c.Stores) == 1 {
 		c.Store = c.Stores[0]
 	}
-	used := map[string]bool{}
 	for _, j := range d.jobs {
 		r.overlayDrill(j, flags, "jobs."+string(j.Name)+".drill")
-		for _, l := range j.sources {
-			used[l.text] = true
-		}
 		if err := r.complete(&d, j, allowExpired); err != nil {
 			c.incomplete[j.Name] = err
 			continue
 		}
 		c.Jobs = append(c.Jobs, j.Job)
-	}
-	for _, src := range c.Sources {
-		if !used[string(src.Name)] {
-			c.Warnings = append(c.Warnings, fmt.Sprintf("source %s is in no job, so it is not backed up", src.Name))
-		}
 	}
 	if !allowExpired {
 		c.Warnings = append(c.Warnings, r.expiring(&d)...)
@@ -303,7 +295,7 @@ func (r *reader) finish(d draft, flags Flags, allowExpired bool) (*Config, error
 		c.PostgresPassword = holdfast.NewSecret(password)
 	}
 	if err := mistakes(r.list); err != nil {
-		return nil, holdfast.WithHint(err, "docs/configuration.md describes every key and variable; `holdfast config check` checks again")
+		return nil, err
 	}
 	return c, nil
 }
@@ -352,9 +344,7 @@ func (r *reader) overlay(d *draft, flags Flags) overlaid {
 		}
 		o.selected = name
 	}
-	if job, made := r.overlaySources(d, flags, &o); made {
-		d.jobs = append(slices.DeleteFunc(d.jobs, func(j *draftJob) bool { return j == job }), job)
-	}
+	r.overlaySources(d, flags, &o)
 	o.store = r.overlayStore(d, flags)
 	recipients := r.overlayRecipients(d, flags)
 	for _, j := range d.jobs {

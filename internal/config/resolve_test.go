@@ -488,6 +488,25 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+func TestSourcesByFlagLeaveTheOthersInTheirJob(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "holdfast.yaml")
+	if err := os.WriteFile(file, []byte(base+"jobs: {j: {sources: [db, env], store: main, recipients: [ops], drill: {assertions: [{source: db, sql: select true}]}}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := resolve(t, config.Inputs{Path: file, Flags: config.Flags{Job: "j", Sources: []string{"env"}}})
+	job, err := c.Job("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(job.Sources) != 1 || job.Sources[0].Name != "env" || len(job.Drill.Assertions) != 0 || len(c.Warnings) != 0 {
+		t.Errorf("job is %+v, warnings %q", job, c.Warnings)
+	}
+	other := resolve(t, config.Inputs{Path: file, Flags: config.Flags{Sources: []string{"db"}, Recipients: []string{"ops"}}})
+	if job, err := other.Job(""); err != nil || job.Name != "default" || job.Store.Name != "main" || len(other.Jobs) != 2 {
+		t.Errorf("job beside the file's is %+v, %v", job, err)
+	}
+}
+
 func TestMissingFile(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "none.yaml")
 	for name, in := range map[string]config.Inputs{

@@ -135,7 +135,8 @@ func TestSchemaRefuses(t *testing.T) {
 			t.Errorf("%s: the schema takes it", name)
 		}
 	}
-	if err := checkSchema(t, []byte(whole)); err != nil && !strings.Contains(err.Error(), "database") {
+	// To JSON a bare 0123 is a number, which the schema cannot take for a text.
+	if err := checkSchema(t, []byte(strings.Replace(whole, "0123", "'0123'", 1))); err != nil {
 		t.Errorf("the schema refuses a good file: %v", err)
 	}
 }
