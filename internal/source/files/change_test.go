@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -356,5 +357,42 @@ func TestTwoReadersOfOneCapture(t *testing.T) {
 	check(t, c.Close())
 	if _, err := c.Items()[0].Open(t.Context()); err == nil {
 		t.Error("a closed capture was read")
+	}
+}
+
+func TestAbandonedReaderLetsGo(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 50 {
+		write(t, fmt.Sprintf("%s/d%d/large", dir, i), strings.Repeat("x", 5<<20))
+		write(t, fmt.Sprintf("%s/d%d/small", dir, i), "x")
+	}
+	descriptors := func() int {
+		found, err := os.ReadDir("/proc/self/fd")
+		check(t, err)
+		return len(found)
+	}
+	c, err := files.New(files.Options{Name: "app", Roots: roots(dir)}).Capture(t.Context(), nil)
+	check(t, err)
+	before, running := descriptors(), runtime.NumGoroutine()
+	for _, size := range []int64{0, 1, 3 << 20, 6 << 20, 100 << 20} {
+		r, err := c.Items()[0].Open(t.Context())
+		check(t, err)
+		_, err = io.CopyN(io.Discard, r, size)
+		check(t, err)
+		if err := r.Close(); err == nil {
+			t.Errorf("closed after %d bytes and called itself whole", size)
+		}
+		if _, err := r.Read(make([]byte, 1)); err == nil || err == io.EOF {
+			t.Errorf("read after close: %v", err)
+		}
+		if after := descriptors(); after != before {
+			t.Errorf("%d descriptors became %d after %d bytes", before, after, size)
+		}
+		// A goroutine that has been waited for may still be on its last steps.
+		for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > running; runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d goroutines became %d after %d bytes", running, runtime.NumGoroutine(), size)
+			}
+		}
 	}
 }

@@ -62,7 +62,7 @@ func here(cache map[string]uint32, name string, number uint32, look func(string)
 }
 
 // owner returns the numbers to give to a file of r's owner. A name that is known here wins over the number, so that a
-// restore on another machine gives the files to the same people; root stays root.
+// restore on another machine gives the files to the same people.
 func (n *numbers) owner(r *record) (uid, gid uint32) {
 	if n.users == nil {
 		n.users, n.groups = map[string]uint32{}, map[string]uint32{}

@@ -94,7 +94,8 @@ func Throwaway(ctx context.Context, scratch string, stored source.Stored) (*Plac
 	if err := unix.Statfs(scratch, &room); err != nil {
 		return nil, fmt.Errorf("%w: look at scratch folder %s: %w", holdfast.ErrCannotTest, scratch, err)
 	}
-	if free := int64(room.Bavail) * room.Bsize; free < need {
+	// A file system without a size, such as ramfs, does not tell.
+	if free := int64(room.Bavail) * room.Bsize; room.Blocks > 0 && free < need {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: scratch folder %s has %d bytes free and the drill of %s needs %d",
 			holdfast.ErrCannotTest, scratch, free, stored.Source, need), "name a larger scratch folder")
 	}

@@ -73,8 +73,9 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 // Close ends the pass. It fails unless the stream was read to its end.
 func (s *stream) Close() error {
 	s.once.Do(func() {
-		s.cancel()
 		s.unbudget()
+		s.cancel()
+		s.budget.close()
 		s.running.Wait()
 		for e := range s.queue {
 			s.drop(e)
