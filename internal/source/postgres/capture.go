@@ -84,8 +84,9 @@ func (c *capture) open(ctx context.Context, p params, programs programs) error {
 	// The view leaves out what the role may not see; to ask for it by name would end the transaction.
 	err = first.conn.QueryRow(ctx, `SELECT pg_catalog.pg_get_userbyid(10)::text,
 		coalesce((SELECT setting FROM pg_catalog.pg_settings WHERE name = 'shared_preload_libraries'), ''),
+		pg_catalog.current_setting('lc_monetary'),
 		pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')`).
-		Scan(&c.record.Bootstrap, &c.record.Preload, &c.record.Passwords)
+		Scan(&c.record.Bootstrap, &c.record.Preload, &c.record.Monetary, &c.record.Passwords)
 	if err != nil {
 		return explainQuery("read the properties of the cluster", err)
 	}

@@ -292,6 +292,14 @@ func (p params) readService(service, file, sysconf string) error {
 		"define it in "+file+" or set PGSERVICEFILE")
 }
 
+// with returns the parameters for sessions in which a setting has a value.
+func (p params) with(setting, value string) params {
+	other := maps.Clone(p)
+	escaped := strings.NewReplacer(`\`, `\\`, " ", `\ `).Replace(value)
+	other["options"] = strings.TrimSpace(other["options"] + " -c " + setting + "=" + escaped)
+	return other
+}
+
 // on returns the parameters for another database of the same server.
 func (p params) on(database string) params {
 	other := maps.Clone(p)
@@ -301,7 +309,8 @@ func (p params) on(database string) params {
 
 // env returns the environment of a child, complete, and the arguments for what has no variable.
 func (p params) env() (env, args []string) {
-	env = []string{"HOME=" + p["home"], "LC_ALL=C", "TZ=UTC", "PATH=/usr/local/bin:/usr/bin:/bin"}
+	// Times with a zone are written in the session's: a dump and the dump of its restore must agree on one.
+	env = []string{"HOME=" + p["home"], "LC_ALL=C", "TZ=UTC", "PGTZ=UTC", "PATH=/usr/local/bin:/usr/bin:/bin"}
 	var rest []string
 	for key, name := range environment() {
 		value, set := p[key]

@@ -24,6 +24,8 @@ type record struct {
 	Client int `json:"client"`
 	// Bootstrap is the name of the role that initdb made.
 	Bootstrap string `json:"bootstrap"`
+	// Monetary is lc_monetary, by which values of type money are written and read.
+	Monetary string `json:"monetary"`
 	// Preload is shared_preload_libraries, where the role may see it.
 	Preload string `json:"preload,omitempty"`
 	// Globals names the item of roles and tablespaces, "" if it was left out.

@@ -30,9 +30,8 @@ func TestSampleComesBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			if lines := texts(stored.Facts, restored); len(lines) > 0 {
-				t.Logf("%s", strings.Join(lines, "\n"))
+				t.Errorf("text differs:\n%s", strings.Join(lines, "\n"))
 			}
-			t.Log(seen.warnings())
 		})
 	}
 }

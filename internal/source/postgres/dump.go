@@ -53,10 +53,17 @@ func plainCommand(ctx context.Context, path string, args, env []string) *exec.Cm
 // openDump starts pg_dump on a snapshot and watches over it.
 func (c *capture) openDump(ctx context.Context, s *snapshot) (io.ReadCloser, error) {
 	args := append([]string{
-		"--snapshot=" + s.id,
+		"--snapshot=" + s.id, "--encoding=" + s.database.Encoding,
 		fmt.Sprintf("--lock-wait-timeout=%d", c.opt.LockWait.Milliseconds()),
 	}, c.record.Filters...)
-	server := s.server.on(s.database.Name)
+	server := s.server
+	if s.escapes {
+		server = server.with("bytea_output", "hex")
+	}
+	if s.quotes {
+		server = server.with("quote_all_identifiers", "off")
+	}
+	server = server.on(s.database.Name)
 	server["application_name"] = "holdfast " + strings.ToLower(rand.Text()[:10])
 	d, err := startDump(ctx, plainCommand, c.dump.path, args, server)
 	if err != nil {

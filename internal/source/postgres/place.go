@@ -165,6 +165,9 @@ func (p *Place) Restore(ctx context.Context, stored source.Stored) error {
 	if err := p.checkExtensions(ctx); err != nil {
 		return err
 	}
+	if err := p.adoptMonetary(ctx); err != nil {
+		return err
+	}
 	if err := p.makeRoles(ctx); err != nil {
 		return err
 	}
@@ -182,6 +185,30 @@ func (p *Place) Restore(ctx context.Context, stored source.Stored) error {
 		p.applyRoleSettings(ctx, nil)
 	}
 	p.restored = true
+	return nil
+}
+
+// adoptMonetary lets values of type money be read as they were written: "1.000" may be a thousand or one.
+func (p *Place) adoptMonetary(ctx context.Context) error {
+	conn, err := p.session(ctx)
+	if err != nil {
+		return err
+	}
+	var current string
+	if err := conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('lc_monetary')`).Scan(&current); err != nil {
+		return explainQuery("read lc_monetary", err)
+	}
+	if p.record.Monetary == "" || p.record.Monetary == current {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, `SELECT pg_catalog.set_config('lc_monetary', $1, false)`, p.record.Monetary); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		p.warn("the server does not know the locale %q: values of type money, if there are any, may be read wrongly", p.record.Monetary)
+		return nil
+	}
+	p.server = p.server.with("lc_monetary", p.record.Monetary)
 	return nil
 }
 
@@ -504,7 +531,8 @@ func (p *Place) checkOne(ctx context.Context, s *staged, client program) ([]sour
 		return nil, err
 	}
 	now.Prefix = s.Prefix
-	d, err := startDump(ctx, p.run, client.path, p.record.Filters, server)
+	args := append([]string{"--encoding=" + s.Encoding}, p.record.Filters...)
+	d, err := startDump(ctx, p.run, client.path, args, server.with("bytea_output", "hex").with("quote_all_identifiers", "off"))
 	if err != nil {
 		return nil, err
 	}

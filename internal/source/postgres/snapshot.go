@@ -16,6 +16,8 @@ type snapshot struct {
 	taken    time.Time
 	lsn      string
 	standby  bool
+	escapes  bool  // bytea is written in its old form unless asked otherwise
+	quotes   bool  // definitions are written with every name in quotes unless asked otherwise
 	size     int64 // of the database on the server's disk: a guess at the dump's
 	database database
 }
@@ -54,6 +56,13 @@ func (s *snapshot) pin(ctx context.Context) error {
 		if _, err := s.conn.Exec(ctx, "SET "+name+" = 0"); err != nil {
 			return explainQuery("switch "+name+" off", err)
 		}
+	}
+	// Sessions of pg_dump begin with the same settings as this one began with.
+	err = s.conn.QueryRow(ctx, `SELECT
+		(SELECT setting FROM pg_catalog.pg_settings WHERE name = 'bytea_output') <> 'hex',
+		(SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'quote_all_identifiers') = 'on'`).Scan(&s.escapes, &s.quotes)
+	if err != nil {
+		return explainQuery("read the session's settings", err)
 	}
 	// The position is read before the snapshot is taken: everything before it is in the snapshot.
 	err = s.conn.QueryRow(ctx, `SELECT pg_catalog.pg_is_in_recovery(), coalesce(CASE WHEN pg_catalog.pg_is_in_recovery()
