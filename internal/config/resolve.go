@@ -142,14 +142,23 @@ func configPath(in Inputs, lookup func(string) (string, bool)) (string, bool) {
 	if path, found := lookup(envConfig); found {
 		return path, true
 	}
+	return defaultPath(lookup), false
+}
+
+// DefaultPath is where the file is looked for when nobody names one: "" when the user has no home.
+func DefaultPath(environ []string) string {
+	return defaultPath(newReader("", "", environment(environ), time.Time{}).lookup)
+}
+
+func defaultPath(lookup func(string) (string, bool)) string {
 	if os.Geteuid() == 0 {
-		return "/etc/holdfast/holdfast.yaml", false
+		return "/etc/holdfast/holdfast.yaml"
 	}
 	dir := userFolder(lookup, "XDG_CONFIG_HOME", ".config")
 	if dir == "" {
-		return "", false
+		return ""
 	}
-	return filepath.Join(dir, "holdfast", "holdfast.yaml"), false
+	return filepath.Join(dir, "holdfast", "holdfast.yaml")
 }
 
 // userFolder returns a folder of the XDG base directories; "" when there is no home.

@@ -507,6 +507,12 @@ func TestSourcesByFlagLeaveTheOthersInTheirJob(t *testing.T) {
 	}
 }
 
+func TestDefaultPath(t *testing.T) {
+	if got := config.DefaultPath([]string{"XDG_CONFIG_HOME=/home/x/.c"}); filepath.Base(got) != "holdfast.yaml" || !filepath.IsAbs(got) {
+		t.Errorf("default path is %q", got)
+	}
+}
+
 func TestMissingFile(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "none.yaml")
 	for name, in := range map[string]config.Inputs{

@@ -30,6 +30,9 @@ type SecretRef struct {
 	lookup func(string) (string, bool)
 }
 
+// SecretFile refers to the secret in the file at path, for a path that a flag names.
+func SecretFile(path string) SecretRef { return SecretRef{file: path} }
+
 // IsZero reports whether no secret is referred to.
 func (s SecretRef) IsZero() bool {
 	return s.env == "" && s.file == "" && len(s.exec) == 0 && s.given.IsZero()

@@ -82,6 +82,19 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
+func TestSecretFileOfAFlag(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pass")
+	if err := os.WriteFile(path, []byte(canary+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if secret, err := config.SecretFile(path).Resolve(t.Context()); err != nil || secret.Reveal() != canary {
+		t.Errorf("got %v", err)
+	}
+	if !config.SecretFile("").IsZero() {
+		t.Error("no path is a reference")
+	}
+}
+
 func TestSecretProgramEndsWithItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
