@@ -145,9 +145,11 @@ func configPath(in Inputs, lookup func(string) (string, bool)) (string, bool) {
 	return defaultPath(lookup), false
 }
 
-// DefaultPath is where the file is looked for when nobody names one: "" when the user has no home.
+// DefaultPath is where the configuration is looked for, and written, when no flag names a file: HOLDFAST_CONFIG, else
+// the default place; "" when the user has no home.
 func DefaultPath(environ []string) string {
-	return defaultPath(newReader("", "", environment(environ), time.Time{}).lookup)
+	path, _ := configPath(Inputs{}, newReader("", "", environment(environ), time.Time{}).lookup)
+	return path
 }
 
 func defaultPath(lookup func(string) (string, bool)) string {
@@ -563,10 +565,4 @@ func strangers(environ []string, c *Config) []string {
 	}
 	slices.Sort(warnings)
 	return slices.Compact(warnings)
-}
-
-// DefaultPath is where the configuration is looked for, and written, when nobody names a file; "" when there is no home.
-func DefaultPath(environ []string) string {
-	path, _ := configPath(Inputs{}, environment(environ))
-	return path
 }

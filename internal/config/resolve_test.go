@@ -511,6 +511,9 @@ func TestDefaultPath(t *testing.T) {
 	if got := config.DefaultPath([]string{"XDG_CONFIG_HOME=/home/x/.c"}); filepath.Base(got) != "holdfast.yaml" || !filepath.IsAbs(got) {
 		t.Errorf("default path is %q", got)
 	}
+	if got := config.DefaultPath([]string{"HOLDFAST_CONFIG=/c.yaml"}); got != "/c.yaml" {
+		t.Errorf("path by variable is %q", got)
+	}
 }
 
 func TestMissingFile(t *testing.T) {

@@ -178,6 +178,3 @@ func parseSecretText(text string) (SecretRef, error) {
 	}
 	return SecretRef{}, errors.New("a secret is never written here itself; " + secretForms)
 }
-
-// SecretFile refers to a secret in a file, for a path that was given on the command line.
-func SecretFile(path string) SecretRef { return SecretRef{file: path} }
