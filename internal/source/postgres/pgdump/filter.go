@@ -36,6 +36,8 @@ type Filter struct {
 	offset  int
 	pending []byte // of the unit at hand, as long as it may yet be removed
 	passing bool   // the unit at hand stays
+	swallow bool   // a newline that comes next ends a removed line
+	last    byte   // that went out
 	removed map[string]int
 }
 
@@ -92,9 +94,13 @@ func (f *Filter) fill() {
 
 // take puts the next bytes out or holds them until it is known whether they stay.
 func (f *Filter) take(p []byte, ev event) {
+	if f.swallow {
+		p = bytes.TrimPrefix(p, []byte{'\n'})
+		f.swallow = false
+	}
 	if f.passing || f.lexer.state == inCopyData && ev == more || ev == copyEnd {
+		f.pending = append(f.pending, p...)
 		f.flush()
-		f.out = append(f.out, p...)
 		f.passing = f.passing && ev == more
 		return
 	}
@@ -111,7 +117,7 @@ func (f *Filter) take(p []byte, ev event) {
 		name, _, _ := bytes.Cut(f.lexer.line, []byte{' '})
 		if command := string(name); f.rules.DropRestrict && command != `\connect` {
 			f.removed[command]++
-			f.pending = f.pending[:0]
+			f.pending = f.pending[:blank(f.pending)]
 		}
 		f.flush()
 	default:
@@ -134,17 +140,29 @@ func (f *Filter) takeStatement() {
 	setting = strings.ToLower(setting)
 	if slices.Contains(f.rules.DropSettings, setting) {
 		f.removed["SET "+setting]++
-		f.pending = f.pending[:0]
+		f.pending = f.pending[:blank(f.pending)]
+		before := f.last
+		if len(f.pending) > 0 {
+			before = f.pending[len(f.pending)-1]
+		}
+		f.swallow = before == '\n'
 		return
 	}
 	if f.rules.DropTablespaces && setting == "default_tablespace" && string(l.text) != "SET default_tablespace = '';" {
 		f.removed["SET "+setting]++
-		blank := len(f.pending) - len(bytes.TrimLeft(f.pending, " \t\r\n\f\v"))
-		f.pending = append(f.pending[:blank], "SET default_tablespace = '';"...)
+		f.pending = append(f.pending[:blank(f.pending)], "SET default_tablespace = '';"...)
 	}
 }
 
+// blank returns how many bytes stand before a unit.
+func blank(unit []byte) int {
+	return len(unit) - len(bytes.TrimLeft(unit, " \t\r\n\f\v"))
+}
+
 func (f *Filter) flush() {
+	if len(f.pending) > 0 {
+		f.last = f.pending[len(f.pending)-1]
+	}
 	f.out = append(f.out, f.pending...)
 	f.pending = f.pending[:0]
 }

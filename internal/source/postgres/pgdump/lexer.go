@@ -256,7 +256,7 @@ func (l *lexer) scan(p []byte) (int, event, error) {
 				i++
 				break
 			}
-			l.endWord(c)
+			i += l.endWord(c)
 		case afterDash:
 			if c == '-' {
 				l.state, l.line = inLineComment, append(l.line[:0], "--"...)
@@ -371,6 +371,9 @@ func (l *lexer) code(c byte) (int, event, error) {
 		l.state = afterSlash
 		return 1, more, nil
 	case c == '\\':
+		if l.begins > 0 {
+			return 1, more, errors.New("a BEGIN has no END: psql cannot read a routine whose name is begin")
+		}
 		if l.open || !l.newline {
 			return 1, more, errors.New("there is a backslash outside of quotes")
 		}
@@ -460,8 +463,8 @@ func (l *lexer) addWord(c byte) {
 }
 
 // endWord ends the open word before the byte c. It counts BEGIN and END the way psql does: only in a statement that
-// begins with CREATE [OR REPLACE] FUNCTION or PROCEDURE, and only outside of parentheses.
-func (l *lexer) endWord(c byte) {
+// begins with CREATE [OR REPLACE] FUNCTION or PROCEDURE, and only outside of parentheses. It returns 1 if it consumed c.
+func (l *lexer) endWord(c byte) int {
 	l.state = inCode
 	word := string(l.word[:l.wordLen])
 	if word == "e" && c == '\'' {
@@ -469,11 +472,11 @@ func (l *lexer) endWord(c byte) {
 		l.text = append(l.text, c)
 		l.escapes = true
 		l.state = inQuote
-		return
+		return 1
 	}
 	l.endToken(wordToken)
 	if '0' <= word[0] && word[0] <= '9' {
-		return
+		return 0
 	}
 	if l.words < len(l.firstWords) {
 		switch word {
@@ -483,7 +486,7 @@ func (l *lexer) endWord(c byte) {
 	}
 	l.words++
 	if l.parens > 0 || !l.isRoutine() {
-		return
+		return 0
 	}
 	switch word {
 	case "begin":
@@ -495,6 +498,7 @@ func (l *lexer) endWord(c byte) {
 	case "end":
 		l.begins = max(0, l.begins-1)
 	}
+	return 0
 }
 
 func (l *lexer) isRoutine() bool {

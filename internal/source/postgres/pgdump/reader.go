@@ -6,7 +6,11 @@
 // the number of tables and other objects, not with their data. What pg_dump never writes is an error: it is damage,
 // or an attack on the psql that will read it. Errors name lines and never show data.
 //
-// It is not its job to run programs, to connect to a server, or to understand SQL beyond what facts need.
+// It is not its job to run programs, to connect to a server, or to understand SQL beyond what facts need. Views have no
+// columns in the inventory, since a dump does not spell them out: their definition's digest stands for them.
+//
+// BUG: psql takes the name of a routine called begin for the beginning of its body, and so cannot restore a plain dump
+// that holds one together with data. A dump with such a routine is refused rather than stored as if it were good.
 package pgdump
 
 import (
