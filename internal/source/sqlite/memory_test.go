@@ -9,19 +9,16 @@ import (
 	"testing"
 )
 
-// large makes a database of about n MiB: half in small rows, half in blobs.
-func large(t testing.TB, n int) string {
+// large makes a database of about n MB: rows MB of it in small rows, the rest in blobs.
+func large(t testing.TB, n, rows int) string {
 	t.Helper()
-	path := create(t, "wal", "CREATE TABLE small(id INTEGER PRIMARY KEY, a INT, b REAL, c TEXT); CREATE TABLE big(b BLOB)")
-	db := hold(t, path)
-	run(t, db, "PRAGMA synchronous=OFF")
-	for range n {
-		run(t, db, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<5200)
-			INSERT INTO small(a, b, c) SELECT i, i * 0.5, hex(randomblob(40)) FROM n`)
-		run(t, db, "INSERT INTO big VALUES (randomblob(524288))")
-	}
-	run(t, db, "PRAGMA wal_checkpoint(TRUNCATE)")
-	return path
+	return create(t, "wal", fmt.Sprintf(`PRAGMA synchronous=OFF;
+		CREATE TABLE small(id INTEGER PRIMARY KEY, a INT, b REAL, c TEXT);
+		CREATE TABLE big(b BLOB);
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)
+			INSERT INTO small(a, b, c) SELECT i, i * 0.5, hex(randomblob(40)) FROM n;
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)
+			INSERT INTO big SELECT randomblob(500000) FROM n;`, rows*10000, (n-rows)*2))
 }
 
 // resident returns a line of /proc/self/status in bytes: VmRSS is what the process has in memory, VmHWM the most it
@@ -40,7 +37,7 @@ func resident(t *testing.T, line string) int64 {
 
 func TestMemoryDoesNotGrowWithTheFile(t *testing.T) {
 	const size, limit = 64_000_000, 32_000_000
-	path := large(t, 64)
+	path := large(t, 66, 4)
 	debug.FreeOSMemory()
 	must(t, os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)) // VmHWM starts again
 	before := resident(t, "VmRSS")
@@ -61,7 +58,7 @@ func TestMemoryDoesNotGrowWithTheFile(t *testing.T) {
 }
 
 func BenchmarkImage(b *testing.B) {
-	path := large(b, 128)
+	path := large(b, 128, 64)
 	for b.Loop() {
 		c := capture(b, path)
 		r, err := c.Items()[0].Open(b.Context())
@@ -75,7 +72,7 @@ func BenchmarkImage(b *testing.B) {
 }
 
 func BenchmarkFacts(b *testing.B) {
-	path := large(b, 128)
+	path := large(b, 128, 64)
 	for b.Loop() {
 		b.StopTimer()
 		c := capture(b, path)

@@ -234,7 +234,7 @@ func TestStagingIsPrivate(t *testing.T) {
 func TestNoRoom(t *testing.T) {
 	stored := backUp(t, create(t, "wal", ledger))
 	small := t.TempDir()
-	must(t, syscall.Mount("tmpfs", small, "tmpfs", 0, "size=64k"))
+	must(t, syscall.Mount("tmpfs", small, "tmpfs", 0, "size=32k"))
 	t.Cleanup(func() { must(t, syscall.Unmount(small, 0)) })
 
 	p, err := sqlite.Open(t.Context(), sqlite.Target{Path: filepath.Join(small, "app.db")})
@@ -276,14 +276,14 @@ func TestThrowaway(t *testing.T) {
 		t.Error(differences)
 	}
 	for query, want := range map[string]bool{
-		"SELECT count(*) = 300 FROM ledger":              true,
+		"SELECT count(*) = 100 FROM ledger":              true,
 		"SELECT count(*) FROM ledger":                    true,
 		"SELECT 0.5":                                     true,
 		"SELECT 'true'":                                  true,
-		"SELECT count(*) > 300 FROM ledger":              false,
+		"SELECT count(*) > 100 FROM ledger":              false,
 		"SELECT NULL":                                    false,
 		"SELECT 1 WHERE 0":                               false,
-		"SELECT amount = 300 FROM total ORDER BY amount": true,
+		"SELECT amount = 100 FROM total ORDER BY amount": true,
 	} {
 		if got, err := p.Assert(t.Context(), query); err != nil || got != want {
 			t.Errorf("%s: %v, %v", query, got, err)
