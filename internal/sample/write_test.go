@@ -128,6 +128,15 @@ func TestCreateSQLite(t *testing.T) {
 			t.Error(difference([]byte(a), []byte(b)))
 		}
 	})
+	t.Run("takes a relative path of any letters", func(t *testing.T) {
+		t.Chdir(dir)
+		if err := sample.CreateSQLite("odd ?name#%41.db", sample.Options{Size: small}); err != nil {
+			t.Fatal(err)
+		}
+		if got := query(t, filepath.Join(dir, "odd ?name#%41.db"), "PRAGMA integrity_check"); got != "ok" {
+			t.Error(got)
+		}
+	})
 	t.Run("refuses one that is there", func(t *testing.T) {
 		before := query(t, path, ".dump")
 		if err := sample.CreateSQLite(path, options); err == nil {
