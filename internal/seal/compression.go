@@ -87,6 +87,9 @@ func (o Options) compressors() ([]compressor, error) {
 			zstd.WithWindowSize(chunkSize),
 			zstd.WithEncoderConcurrency(len(made)),
 			zstd.WithEncoderCRC(true),
+			// By default the fastest level leaves alone what has no repetitions. Random bytes in a dump are
+			// hexadecimal: nothing repeats, and yet half of it is air.
+			zstd.WithAllLitEntropyCompression(true),
 			zstd.WithZeroFrames(true), // an empty stream is one empty frame: stock zstd refuses an empty file
 		)
 		if err != nil {
