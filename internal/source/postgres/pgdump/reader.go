@@ -22,6 +22,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"holdfast/internal/source"
 )
@@ -121,6 +122,7 @@ func (d *Reader) Facts() ([]source.Fact, error) {
 	used := make(map[key]bool, len(facts))
 	for i := range facts {
 		f := &facts[i]
+		f.Name, f.Text = printable(f.Name), printable(f.Text)
 		plain := f.Name
 		for n := 2; used[key{f.Class, f.Name}]; n++ {
 			f.Name = fmt.Sprintf("%s#%d", plain, n)
@@ -134,6 +136,23 @@ func (d *Reader) Facts() ([]source.Fact, error) {
 		return strings.Compare(a.Name, b.Name)
 	})
 	return facts, nil
+}
+
+// printable returns text with the bytes that are not UTF-8 spelled out: facts are kept as JSON, which would make the
+// names of a dump in another encoding alike.
+func printable(text string) string {
+	if utf8.ValidString(text) {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {
+		if _, size := utf8.DecodeRuneInString(text[i:]); r == utf8.RuneError && size == 1 {
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // text is the part of an entry that must come back exactly.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -147,6 +148,8 @@ func TestFactsByClass(t *testing.T) {
 		{"without a schema", "-- Name: app; Type: SCHEMA; Schema: -; Owner: o; Tablespace: \nCREATE SCHEMA app;\n", "schema",
 			[]source.Fact{{Name: "SCHEMA app", Text: "owner=o"}}},
 		{"data is no inventory", named("SEQUENCE SET", "s") + named("BLOBS", "BLOBS") + named("STATISTICS DATA", "t"), "schema", nil},
+		{"names in another encoding", named("TABLE", "M\xfcll") + named("TABLE", "M\xe9ll\ufffd"), "schema",
+			[]source.Fact{{Name: `TABLE public.M\xe9ll` + "\ufffd", Text: "owner=app"}, {Name: `TABLE public.M\xfcll`, Text: "owner=app"}}},
 		{"materialized view", named("MATERIALIZED VIEW", "m") + "CREATE MATERIALIZED VIEW public.m AS\n SELECT 1;\n", "materialized view",
 			[]source.Fact{{Name: "public.m", Rule: source.Listed, Text: "refreshed, not proven"}}},
 	} {
@@ -365,24 +368,33 @@ func TestErrorsOfTheReaderBelow(t *testing.T) {
 	}
 }
 
+// wrapped returns the fuzzed bytes as they are and as the middle of a dump.
+func wrapped(fuzzed []byte) [][]byte {
+	return [][]byte{fuzzed, slices.Concat([]byte(head), fuzzed, []byte("\n"), []byte(tail))}
+}
+
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(small(f)))
-	f.Add([]byte(head + "SET standard_conforming_strings = off;\n" + named("ACL", "t") + "GRANT a ON \"b\" TO 'c\\'';\n" + tail))
-	f.Add([]byte(head + "CREATE FUNCTION f() BEGIN ATOMIC CASE $a$;$a$ END; E'\\''; END;\n/* /* */ */ -- x\n" + tail))
-	f.Fuzz(func(t *testing.T, dump []byte) {
-		passed, facts, err := read(bytes.NewReader(dump))
-		if err == nil && passed != string(dump) {
-			t.Error("the bytes that passed are not those that came")
-		}
-		_, bytewise, bytewiseErr := read(iotest.OneByteReader(bytes.NewReader(dump)))
-		if (err == nil) != (bytewiseErr == nil) || err != nil && err.Error() != bytewiseErr.Error() {
-			t.Errorf("at once: %v, byte by byte: %v", err, bytewiseErr)
-		}
-		if !reflect.DeepEqual(facts, bytewise) {
-			t.Errorf("at once: %v, byte by byte: %v", facts, bytewise)
-		}
-		if len(source.Compare(facts, facts)) > 0 {
-			t.Error("facts share a name")
+	f.Add([]byte("SET standard_conforming_strings = off;\n" + named("ACL", "t") + "GRANT a ON \"b\" TO 'c\\'';"))
+	f.Add([]byte("CREATE FUNCTION f() BEGIN ATOMIC CASE $a$;$a$ END; E'\\''; END;\n/* /* */ */ -- x\nCOPY t (a) FROM stdin;\n1\n\\."))
+	f.Add([]byte(named("TABLE", "t") + "CREATE TABLE t (\n    a text DEFAULT 'x',\n    CONSTRAINT c CHECK (a)\n);\nSELECT pg_catalog.setval('s', 1, true);"))
+	f.Add([]byte("SELECT pg_catalog.lo_open('5', 1);\nSELECT pg_catalog.lowrite(0, '\\x61');\nSELECT pg_catalog.lo_close(0);\nCREATE EXTENSION e;"))
+	f.Fuzz(func(t *testing.T, fuzzed []byte) {
+		for _, dump := range wrapped(fuzzed) {
+			passed, facts, err := read(bytes.NewReader(dump))
+			if err == nil && passed != string(dump) {
+				t.Error("the bytes that passed are not those that came")
+			}
+			_, bytewise, bytewiseErr := read(iotest.OneByteReader(bytes.NewReader(dump)))
+			if (err == nil) != (bytewiseErr == nil) || err != nil && err.Error() != bytewiseErr.Error() {
+				t.Errorf("at once: %v, byte by byte: %v", err, bytewiseErr)
+			}
+			if !reflect.DeepEqual(facts, bytewise) {
+				t.Errorf("at once: %v, byte by byte: %v", facts, bytewise)
+			}
+			if len(source.Compare(facts, facts)) > 0 {
+				t.Error("facts share a name")
+			}
 		}
 	})
 }
