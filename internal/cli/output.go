@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
 	"holdfast"
@@ -18,24 +16,28 @@ import (
 	"holdfast/internal/report"
 )
 
-// plainEvery is how often a run without a terminal tells how far it is.
-const plainEvery = 30 * time.Second
+// How often a run tells how far it is: without a terminal, and on one.
+const (
+	plainEvery = 30 * time.Second
+	barEvery   = 100 * time.Millisecond
+)
 
 // printer shows events: as progress bars on a terminal, as plain lines for cron, or as JSON lines. All of it but progress
 // also goes to the log file.
 type printer struct {
-	now   func() time.Time
-	json  bool
-	quiet bool
-	out   io.Writer // JSON lines
-	err   io.Writer // everything for people that is not the result itself
-	log   *os.File
+	now      func() time.Time
+	json     bool
+	quiet    bool
+	terminal bool
+	out      io.Writer // JSON lines
+	err      io.Writer // everything for people that is not the result itself
+	log      *os.File
 
-	mu   sync.Mutex // guards what follows
-	bars *mpb.Progress
-	bar  *mpb.Bar
-	item string
-	told time.Time
+	mu    sync.Mutex // guards what follows
+	bar   bool       // a progress bar is on the terminal's last line
+	item  string     // that progress was last told of
+	began time.Time  // of that item
+	told  time.Time
 }
 
 // start makes the printer once the configuration says where the log file is.
@@ -48,10 +50,7 @@ func (a *app) start(cfg *config.Config) error {
 		}
 		p.log = log
 	}
-	if !p.json && !p.quiet && term.IsTerminal(int(a.Err.Fd())) {
-		p.bars = mpb.New(mpb.WithOutput(a.Err), mpb.WithWidth(32))
-		p.err = p.bars
-	}
+	p.terminal = !p.json && !p.quiet && term.IsTerminal(int(a.Err.Fd()))
 	a.printer = p
 	return nil
 }
@@ -64,10 +63,7 @@ func (a *app) finish(cause error) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.endBar(false)
-	if p.bars != nil {
-		p.bars.Wait()
-	}
+	p.endBar()
 	if cause != nil {
 		p.logLine("error: " + cause.Error())
 	}
@@ -84,25 +80,20 @@ func (a *app) finish(cause error) error {
 func (p *printer) observe(e holdfast.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.json {
-		if e.Kind != holdfast.EventProgress || p.due() {
-			p.jsonLine(e)
-		}
+	if p.json && e.Kind != holdfast.EventProgress {
+		p.jsonLine(e)
 	}
 	switch e.Kind {
 	case holdfast.EventProgress:
 		p.progress(e)
 	case holdfast.EventItem:
-		p.endBar(true)
 		p.line(fmt.Sprintf("  %-28s %9s -> %9s  %5s  %7s", e.Item, report.Size(e.Bytes), report.Size(e.Stored), ratio(e.Bytes, e.Stored),
 			report.Span(time.Duration(e.Seconds*float64(time.Second)))))
 	case holdfast.EventPhase:
-		p.endBar(true)
 		p.line(strings.TrimSpace(string(e.Source) + ": " + e.Message))
 	case holdfast.EventWarning:
 		p.line("warning: " + prefix(e.Source) + e.Message)
 	case holdfast.EventDone:
-		p.endBar(true)
 		p.line(prefix(e.Source) + e.Message)
 	}
 }
@@ -135,6 +126,7 @@ func (p *printer) say(message string) {
 
 // line prints for people, unless the output is for machines, and logs.
 func (p *printer) line(text string) {
+	p.endBar()
 	text = strings.TrimPrefix(text, ": ")
 	if !p.json {
 		fmt.Fprintln(p.err, text)
@@ -158,8 +150,9 @@ func (p *printer) jsonLine(e holdfast.Event) {
 	}
 }
 
-func (p *printer) due() bool {
-	if now := p.now(); now.Sub(p.told) >= plainEvery {
+// due reports whether progress should be told now, and that at most once in every.
+func (p *printer) due(every time.Duration) bool {
+	if now := p.now(); now.Sub(p.told) >= every {
 		p.told = now
 		return true
 	}
@@ -167,44 +160,57 @@ func (p *printer) due() bool {
 }
 
 func (p *printer) progress(e holdfast.Event) {
-	if p.json || p.quiet {
-		return
+	if p.item != e.Item {
+		p.item, p.began, p.told = e.Item, p.now(), p.now()
 	}
-	if p.bars == nil {
-		if p.due() {
-			p.line(fmt.Sprintf("  %-28s %9s so far", e.Item, report.Size(e.Bytes)))
+	switch {
+	case p.json:
+		if p.due(plainEvery) {
+			p.jsonLine(e)
 		}
-		return
+	case p.quiet:
+	case p.terminal:
+		if p.due(barEvery) {
+			fmt.Fprint(p.err, "\r"+bar(e, p.now().Sub(p.began))+"\x1b[K")
+			p.bar = true
+		}
+	default:
+		if p.due(plainEvery) {
+			p.line("  " + progressText(e, p.now().Sub(p.began)))
+		}
 	}
-	if p.bar == nil || p.item != e.Item {
-		p.endBar(true)
-		p.item = e.Item
-		p.bar = p.bars.AddBar(e.Total,
-			mpb.BarRemoveOnComplete(),
-			mpb.PrependDecorators(decor.Name("  "+e.Item+" ")),
-			mpb.AppendDecorators(
-				decor.Current(decor.SizeB1000(0), "% .1f "),
-				decor.AverageSpeed(decor.SizeB1000(0), "% .1f "),
-				decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO), ""),
-			))
-	}
-	if e.Bytes > e.Total && e.Total > 0 {
-		// The expected size was an estimate; a bar that is full and still runs would lie.
-		p.bar.SetTotal(e.Bytes+e.Bytes/10, false)
-	}
-	p.bar.SetCurrent(e.Bytes)
 }
 
-func (p *printer) endBar(complete bool) {
-	if p.bar == nil {
-		return
+// bar draws progress on one line of at most 79 columns: what, how far, bytes, rate, time left.
+func bar(e holdfast.Event, elapsed time.Duration) string {
+	const width = 16
+	done := 0
+	if e.Total > 0 {
+		done = int(min(e.Bytes, e.Total) * width / e.Total)
 	}
-	if complete {
-		p.bar.SetTotal(-1, true)
-	} else {
-		p.bar.Abort(true)
+	return fmt.Sprintf("  [%-*s] %s", width, strings.Repeat("=", done), progressText(e, elapsed))
+}
+
+// progressText tells bytes, rate and, when the size is known or guessed, the time left.
+func progressText(e holdfast.Event, elapsed time.Duration) string {
+	text := fmt.Sprintf("%-24s %9s", e.Item, report.Size(e.Bytes))
+	if elapsed <= 0 || e.Bytes == 0 {
+		return text
 	}
-	p.bar = nil
+	rate := float64(e.Bytes) / elapsed.Seconds()
+	text += fmt.Sprintf("  %s/s", report.Size(int64(rate)))
+	if left := e.Total - e.Bytes; left > 0 {
+		text += fmt.Sprintf("  %s left", report.Span(time.Duration(float64(left)/rate*float64(time.Second))))
+	}
+	return text
+}
+
+// endBar clears the progress bar, so that the line is free for text.
+func (p *printer) endBar() {
+	if p.bar {
+		fmt.Fprint(p.err, "\r\x1b[K")
+		p.bar = false
+	}
 }
 
 // printJSON prints one value as one line.
