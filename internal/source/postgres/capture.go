@@ -350,6 +350,32 @@ func (opt Options) filters() []string {
 	return args
 }
 
+// filtersOf are the arguments for one database. A dump of some tables or schemas leaves out all extensions unless they
+// are named, and then lacks the types of its columns.
+func (r record) filtersOf(d database) []string {
+	args := slices.Clone(r.Filters)
+	if r.included() && r.Client >= 14 {
+		for _, e := range d.Extensions {
+			args = append(args, "--extension="+quoteIdent(e.Name))
+		}
+	}
+	return args
+}
+
+// filter reads the arguments back.
+func (r record) filter() (filter, error) {
+	var opt Options
+	for _, arg := range r.Filters {
+		for flag, target := range map[string]*[]string{"--table=": &opt.IncludeTables, "--exclude-table=": &opt.ExcludeTables,
+			"--schema=": &opt.IncludeSchemas, "--exclude-schema=": &opt.ExcludeSchemas} {
+			if word, found := strings.CutPrefix(arg, flag); found {
+				*target = append(*target, word)
+			}
+		}
+	}
+	return opt.filter()
+}
+
 // Close ends the snapshots. A snapshot whose dump is complete has done its work: that its session was lost afterwards
 // takes nothing from what was read.
 func (c *capture) Close() error {

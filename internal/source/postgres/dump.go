@@ -55,7 +55,7 @@ func (c *capture) openDump(ctx context.Context, s *snapshot) (io.ReadCloser, err
 	args := append([]string{
 		"--snapshot=" + s.id, "--encoding=" + s.database.Encoding,
 		fmt.Sprintf("--lock-wait-timeout=%d", c.opt.LockWait.Milliseconds()),
-	}, c.record.Filters...)
+	}, c.record.filtersOf(s.database)...)
 	server := s.server
 	if s.escapes {
 		server = server.with("bytea_output", "hex")

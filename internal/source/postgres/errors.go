@@ -193,7 +193,8 @@ func readComplaint(text string) complaint {
 			}
 		}
 		line = strings.TrimSpace(line)
-		if line == "" || kind == "query" {
+		if line == "" || kind == "query" || strings.HasPrefix(line, "This probably means the server terminated") ||
+			line == "before or while processing the request." {
 			continue
 		}
 		switch kind {

@@ -319,9 +319,6 @@ func (r record) onlyTables() bool {
 
 // checkExtensions names all missing extensions at once, before anything is restored.
 func (p *Place) checkExtensions(ctx context.Context) error {
-	if p.record.included() {
-		return nil
-	}
 	conn, err := p.session(ctx)
 	if err != nil {
 		return err
@@ -438,20 +435,24 @@ func (p *Place) createDatabase(ctx context.Context, s *staged) error {
 
 // prepare makes what the dump takes for granted.
 func (p *Place) prepare(ctx context.Context, s *staged) error {
-	partial := p.record.included()
+	dumped, err := p.record.filter()
+	if err != nil {
+		return err
+	}
 	var statements []string
 	switch {
-	case !slices.Contains(s.Schemas, "public") && !partial:
-		statements = append(statements, "DROP SCHEMA public")
 	case p.record.onlyTables():
 		for _, schema := range s.Schemas {
 			statements = append(statements, "CREATE SCHEMA IF NOT EXISTS "+quoteIdent(schema))
 		}
-	}
-	if partial {
+	case p.record.included():
 		for _, e := range s.Extensions {
-			statements = append(statements, fmt.Sprintf("CREATE EXTENSION IF NOT EXISTS %s SCHEMA %s", quoteIdent(e.Name), quoteIdent(e.Schema)))
+			if !dumped.schema(e.Schema) {
+				statements = append(statements, "CREATE SCHEMA IF NOT EXISTS "+quoteIdent(e.Schema))
+			}
 		}
+	case !slices.Contains(s.Schemas, "public"):
+		statements = append(statements, "DROP SCHEMA public")
 	}
 	if len(statements) == 0 {
 		return nil
@@ -466,8 +467,7 @@ func (p *Place) prepare(ctx context.Context, s *staged) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			// Of a partial capture it is not known what it needs: the dump itself will tell.
-			p.warn("%v", explainQuery("prepare database "+quoteIdent(s.staging), err))
+			return explainQuery("prepare database "+quoteIdent(s.staging), err)
 		}
 	}
 	return nil
@@ -531,7 +531,7 @@ func (p *Place) checkOne(ctx context.Context, s *staged, client program) ([]sour
 		return nil, err
 	}
 	now.Prefix = s.Prefix
-	args := append([]string{"--encoding=" + s.Encoding}, p.record.Filters...)
+	args := append([]string{"--encoding=" + s.Encoding}, p.record.filtersOf(s.database)...)
 	d, err := startDump(ctx, p.run, client.path, args, server.with("bytea_output", "hex").with("quote_all_identifiers", "off"))
 	if err != nil {
 		return nil, err

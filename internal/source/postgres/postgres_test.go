@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"holdfast"
 	"holdfast/internal/sandbox"
 	"holdfast/internal/source"
@@ -69,7 +71,10 @@ func readAll(ctx context.Context, item source.Item) ([]byte, error) {
 		return nil, err
 	}
 	content, err := io.ReadAll(r)
-	return content, errors.Join(err, r.Close())
+	if closeErr := r.Close(); err == nil {
+		err = closeErr
+	}
+	return content, err
 }
 
 // capture takes a whole backup into memory.
@@ -219,4 +224,8 @@ func throwaway(t testing.TB, stored source.Stored, observe holdfast.Observer) *p
 		}
 	})
 	return d
+}
+
+func connectConfig(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
+	return pgx.ConnectConfig(ctx, config)
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -40,6 +41,7 @@ func (r roles) find(name string) (pgdump.Role, bool) {
 
 var (
 	passwordClause = regexp.MustCompile(` PASSWORD '(?:[^']|'')*'`)
+	adminOption    = regexp.MustCompile(` WITH (?:[A-Z]+ [A-Z]+, )*ADMIN (?:OPTION|TRUE)(?:, [A-Z]+ [A-Z]+)*(?: GRANTED BY [^;]*)?;?\s*$`)
 	grantorClause  = regexp.MustCompile(` GRANTED BY (?:"(?:[^"]|"")*"|[^\s;]+)`)
 )
 
@@ -183,15 +185,18 @@ func (p *Place) makeRoles(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// grantMembership falls back to a grant in our own name: who granted it at the source may not exist here.
+// grantMembership falls back to a plain grant in our own name: who granted it at the source may not exist here, and
+// servers before 16 know no other option than ADMIN.
 func (p *Place) grantMembership(ctx context.Context, m pgdump.Membership) error {
 	err := p.exec(ctx, "make role "+quoteIdent(m.Member)+" a member of "+quoteIdent(m.Role), m.SQL)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	if plain := grantorClause.ReplaceAllString(m.SQL, ""); plain != m.SQL {
-		err = p.exec(ctx, "make role "+quoteIdent(m.Member)+" a member of "+quoteIdent(m.Role), plain)
+	plain := fmt.Sprintf("GRANT %s TO %s", quoteIdent(m.Role), quoteIdent(m.Member))
+	if adminOption.MatchString(m.SQL) {
+		plain += " WITH ADMIN OPTION"
 	}
+	err = p.exec(ctx, "make role "+quoteIdent(m.Member)+" a member of "+quoteIdent(m.Role), plain)
 	if err != nil {
 		p.warn("%v", err)
 	}
