@@ -111,6 +111,7 @@ func rehearseSource(ctx context.Context, stored source.Stored, plan DrillPlan, d
 	if err := rehearsePlace(ctx, stored, plan, d, &result, observe); err != nil {
 		result.Error = err.Error()
 		result.CannotTest = errors.Is(err, holdfast.ErrCannotTest) && !errors.Is(err, holdfast.ErrDifference)
+		result.Damaged = errors.Is(err, holdfast.ErrDifference)
 		result.Hint = holdfast.Hint(err)
 	}
 	return result
@@ -236,7 +237,7 @@ func verdict(d *report.Drill, err error) holdfast.Verdict {
 
 // checklist fills the lines that a person ticks off, and the issues.
 func checklist(d *report.Drill, b *archive.Backup, err error) {
-	integrity := report.Check{Name: "integrity", Result: report.Passed, Detail: "signature, sizes and digests of all stored objects"}
+	integrity := report.Check{Name: "integrity", Result: report.Passed, Detail: "signature, sizes of all objects, digests of all that was restored"}
 	if !b.Trusted {
 		integrity.Detail += "; signer not checked: " + b.Signer
 	}
@@ -246,6 +247,11 @@ func checklist(d *report.Drill, b *archive.Backup, err error) {
 			integrity.Result = report.Unknown
 		}
 		d.Issues = append(d.Issues, err.Error())
+	}
+	for _, src := range d.Sources {
+		if src.Damaged {
+			integrity.Result, integrity.Detail = report.Failed, string(src.Name)+": "+src.Error
+		}
 	}
 	d.Checks = append(d.Checks, integrity,
 		report.Gather("secrets", d.Sources, func(s report.Source) bool { return s.Secret }),

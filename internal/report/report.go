@@ -84,6 +84,7 @@ type Source struct {
 	Error       string              `json:"error,omitempty"`
 	Hint        string              `json:"hint,omitempty"`
 	CannotTest  bool                `json:"cannot_test,omitempty"` // Error says what is missing, and accuses nothing
+	Damaged     bool                `json:"damaged,omitempty"`     // Error says that what is stored is not what was written
 	Started     bool                `json:"started"`               // its throwaway stood
 	Properties  map[string]string   `json:"properties,omitempty"`
 	Assertions  []Assertion         `json:"assertions,omitempty"`
