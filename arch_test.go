@@ -55,6 +55,7 @@ var testOnly = map[string]bool{
 	"internal/testbed/cmd/throwaway": true,
 	"internal/sample":                true,
 	"cmd/sampleapp":                  true,
+	"bench/cmd/measure":              true,
 }
 
 const testOnlyFloor = 5
