@@ -110,6 +110,11 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 	if err != nil {
 		return err
 	}
+	removeEmpty, err := makeFolders(destinations)
+	defer removeEmpty()
+	if err != nil {
+		return err
+	}
 	results, err := engine.Restore(ctx, targets, a.printer.observe)
 	for _, result := range results {
 		if result.Where == "" {
@@ -119,12 +124,35 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 			a.printJSON(map[string]any{"event": "restore", "id": b.Entry.ID, "source": result.Source, "where": result.Where, "compared": result.Checked, "texts": result.Texts})
 			continue
 		}
-		fmt.Fprintf(a.Out, "%s: restored to %s; %d facts compared, no difference\n", result.Source, result.Where, result.Checked)
+		fmt.Fprintf(a.Out, "%s: restored, %s; %d facts compared, no difference\n", result.Source, result.Where, result.Checked)
 		for _, text := range result.Texts {
 			a.printer.say("  " + quoted(text))
 		}
 	}
 	return err
+}
+
+// makeFolders makes the folders that hold several sources side by side. The function it returns removes those of them in
+// which nothing was put, so that a restore that fails leaves nothing behind.
+func makeFolders(destinations []destination) (removeEmpty func(), err error) {
+	var made []string
+	for _, d := range destinations {
+		if d.folder == "" {
+			continue
+		}
+		switch mkdirErr := os.Mkdir(d.folder, 0o700); {
+		case mkdirErr == nil:
+			made = append(made, d.folder)
+		case !errors.Is(mkdirErr, fs.ErrExist):
+			err = errors.Join(err, holdfast.WithHint(fmt.Errorf("make the folder of what is restored: %w", mkdirErr), "give a folder whose parent exists with --to"))
+		}
+	}
+	return func() {
+		for _, dir := range made {
+			// A folder that holds something cannot be removed, and is not to be.
+			_ = os.Remove(dir)
+		}
+	}, err
 }
 
 // askBackup lists the backups and asks for one.
@@ -253,11 +281,11 @@ func (a *app) destinations(ctx context.Context, cfg *config.Config, f *restoreFl
 	}
 	var all []destination
 	for _, stored := range chosen {
-		to, err := placeFor(stored, chosen, f.to, b.Entry.ID)
+		to, folder, err := placeFor(stored, chosen, f.to, b.Entry.ID)
 		if err != nil {
 			return nil, err
 		}
-		d := destination{stored: stored, to: to, overwrite: f.overwrite, withRoles: f.withRoles, only: f.paths, password: password}
+		d := destination{stored: stored, to: to, folder: folder, overwrite: f.overwrite, withRoles: f.withRoles, only: f.paths, password: password}
 		if len(f.paths) > 0 && stored.Kind != holdfast.KindFiles {
 			return nil, holdfast.WithHint(fmt.Errorf("%w: --path is for files, and source %s is of kind %s", holdfast.ErrUsage, stored.Source, stored.Kind), "name the files source with --source")
 		}
@@ -294,12 +322,13 @@ func occupied(path string) (bool, error) {
 }
 
 // placeFor finds where a source goes: --to SOURCE=PLACE, else the one --to that fits its kind, else a folder of the
-// backup's own.
-func placeFor(stored source.Stored, chosen []source.Stored, to []string, id holdfast.BackupID) (string, error) {
+// backup's own. folder is where it stands beside others, and may have to be made.
+func placeFor(stored source.Stored, chosen []source.Stored, to []string, id holdfast.BackupID) (place, folder string, err error) {
 	var bare []string
 	for _, text := range to {
 		if place, found := strings.CutPrefix(text, string(stored.Source)+"="); found {
-			return filled(stored, place)
+			place, err := filled(stored, place)
+			return place, "", err
 		}
 		if !slices.ContainsFunc(chosen, func(s source.Stored) bool { return strings.HasPrefix(text, string(s.Source)+"=") }) {
 			bare = append(bare, text)
@@ -320,16 +349,23 @@ func placeFor(stored source.Stored, chosen []source.Stored, to []string, id hold
 	}
 	switch {
 	case len(fits) > 1 || len(fits) == 1 && database && alike > 1:
-		return "", holdfast.WithHint(fmt.Errorf("%w: where source %s goes is not clear", holdfast.ErrUsage, stored.Source), "write --to "+string(stored.Source)+"=PLACE, or choose with --source")
+		return "", "", holdfast.WithHint(fmt.Errorf("%w: where source %s goes is not clear", holdfast.ErrUsage, stored.Source), "write --to "+string(stored.Source)+"=PLACE, or choose with --source")
 	case len(fits) == 1 && (database || alike == 1):
-		return filled(stored, fits[0])
+		place, err := filled(stored, fits[0])
+		return place, "", err
 	case len(fits) == 1:
-		return filepath.Abs(filepath.Join(fits[0], fileName(stored)))
+		folder = fits[0]
 	case database:
-		return "", holdfast.WithHint(fmt.Errorf("%w: source %s is a database, and no server is given for it", holdfast.ErrUsage, stored.Source),
+		return "", "", holdfast.WithHint(fmt.Errorf("%w: source %s is a database, and no server is given for it", holdfast.ErrUsage, stored.Source),
 			"give --to postgres://USER@HOST/NEW_DATABASE, or choose other sources with --source")
 	}
-	return filepath.Abs(filepath.Join("restored-"+string(id), fileName(stored)))
+	if folder == "" {
+		folder = "restored-" + string(id)
+	}
+	if folder, err = filepath.Abs(folder); err != nil {
+		return "", "", fmt.Errorf("find %s: %w", folder, err)
+	}
+	return filepath.Join(folder, fileName(stored)), folder, nil
 }
 
 func filled(stored source.Stored, place string) (string, error) {

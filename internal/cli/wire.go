@@ -243,6 +243,7 @@ func (s *scratchPlace) Assert(ctx context.Context, query string) (bool, error) {
 type destination struct {
 	stored    source.Stored
 	to        string // connection string, file or folder
+	folder    string // in which several are put side by side; made when it is not there
 	name      string // what a person types to overwrite it: the database's name, or the path
 	overwrite bool
 	exists    bool
