@@ -93,8 +93,6 @@ func (p *printer) observe(e holdfast.Event) {
 		p.line(strings.TrimSpace(string(e.Source) + ": " + e.Message))
 	case holdfast.EventWarning:
 		p.line("warning: " + prefix(e.Source) + e.Message)
-	case holdfast.EventDone:
-		p.line(prefix(e.Source) + e.Message)
 	}
 }
 

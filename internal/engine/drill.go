@@ -286,6 +286,8 @@ func outcome(d *report.Drill, err error) error {
 	sentinel := holdfast.ErrDifference
 	if d.Verdict == holdfast.CannotTest {
 		sentinel = holdfast.ErrCannotTest
+	} else if hint == "" {
+		hint = "do not rely on this backup: drill an older one (`holdfast list`), make a new one, and find out what changed the store"
 	}
 	return holdfast.WithHint(fmt.Errorf("%w: %s", sentinel, summary(lines, 10)), hint)
 }

@@ -75,7 +75,6 @@ func Restore(ctx context.Context, targets []Target, observe holdfast.Observer) (
 				return results[:i], sourceError(results[i].Source, err)
 			}
 			results[i].Where = where
-			observe(holdfast.Event{Kind: holdfast.EventDone, Source: results[i].Source, Message: where})
 		}
 		return results, nil
 	}()

@@ -76,23 +76,39 @@ func (s Source) result() Result {
 // GatherStart tells whether every throwaway stood.
 func GatherStart(sources []Source) Check {
 	check := Check{Name: "start", Result: None}
+	started := 0
 	for _, src := range sources {
 		result := Passed
-		if !src.Started {
+		if src.Started {
+			started++
+		} else {
 			result = Unknown
-			check.Detail = string(src.Name) + ": " + src.Error
 		}
 		check.Result = worse(check.Result, result)
 	}
+	check.Detail = fmt.Sprintf("%d of %d throwaways stood", started, len(sources))
 	return check
 }
 
 // GatherHealth tells whether what was restored answered: databases are read to their last row, and SQLite's own integrity
 // check runs.
 func GatherHealth(sources []Source) Check {
-	check := Gather("health", sources, func(s Source) bool { return s.Kind != holdfast.KindFiles && s.Error == "" })
-	if check.Result == Passed {
-		check.Detail = "restored databases answered and were read to their last row"
+	check := Check{Name: "health", Result: None, Detail: "no database in this backup"}
+	for _, src := range sources {
+		if src.Kind == holdfast.KindFiles {
+			continue
+		}
+		result := Passed
+		if src.Error != "" {
+			result = Unknown
+		}
+		if worst := worse(check.Result, result); worst != check.Result {
+			check.Result = worst
+			check.Detail = "restored databases answered and were read to their last row"
+			if worst == Unknown {
+				check.Detail = string(src.Name) + " was not restored"
+			}
+		}
 	}
 	return check
 }

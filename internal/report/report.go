@@ -53,7 +53,7 @@ const (
 	Passed  Result = "passed"
 	Failed  Result = "failed"
 	Unknown Result = "not tested"
-	None    Result = "not in this backup"
+	None    Result = "none"
 )
 
 // Check is one line of the checklist.
