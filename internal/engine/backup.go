@@ -138,6 +138,9 @@ func fill(ctx context.Context, draft *archive.Draft, plan Plan, observe holdfast
 
 // capture stores all items of one source. The first error decides; the capture is always closed.
 func capture(ctx context.Context, draft *archive.Draft, plan Plan, src NamedSource, observe holdfast.Observer) (facts source.Facts, err error) {
+	if src.Secret && !draft.Entry().Sealed {
+		return source.Facts{}, holdfast.WithHint(fmt.Errorf("%w: it is secret, and this backup is not sealed", holdfast.ErrUsage), "give the job recipients, or leave the source out of it")
+	}
 	view, err := src.Source.Capture(ctx, func(e holdfast.Event) {
 		e.Job, e.Source = plan.Job, src.Name
 		observe(e)
