@@ -50,10 +50,7 @@ func (s *Source) capture(ctx context.Context, observe holdfast.Observer) (*captu
 	c := &capture{opt: s.opt, observe: observe, whole: map[string][]source.Fact{}}
 	if err := c.open(ctx, p, s.programs); err != nil {
 		c.release()
-		if ctx.Err() != nil {
-			err = fmt.Errorf("capture source %s: %w", s.opt.Name, context.Cause(ctx))
-		}
-		return nil, err
+		return nil, because(ctx, "capture", err)
 	}
 	return c, nil
 }
@@ -269,7 +266,7 @@ func (c *capture) Facts(ctx context.Context) (source.Facts, error) {
 	if c.globals != nil {
 		after, err := c.readGlobals(ctx)
 		if err != nil {
-			return source.Facts{}, err
+			return source.Facts{}, because(ctx, "facts", err)
 		}
 		if !bytes.Equal(withoutKeys(c.globals), withoutKeys(after)) {
 			c.note("roles or tablespaces were changed while the backup ran; the globals are those of its beginning")

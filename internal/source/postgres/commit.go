@@ -15,6 +15,11 @@ import (
 
 // Commit gives every staged database its final name; one that bears it already is kept under another name.
 func (p *Place) Commit(ctx context.Context) (string, error) {
+	where, err := p.commit(ctx)
+	return where, because(ctx, "commit", err)
+}
+
+func (p *Place) commit(ctx context.Context) (string, error) {
 	switch {
 	case p.drill:
 		return "", errors.New("a drill has no final place")
@@ -148,7 +153,7 @@ func (p *Place) rename(ctx context.Context, pairs [][2]string) error {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
+			return err
 		case errors.As(err, &server) && server.Code == "55006": // in use; the server itself has waited 5 s
 			last = err
 			continue

@@ -310,7 +310,8 @@ func (p params) on(database string) params {
 // env returns the environment of a child, complete, and the arguments for what has no variable.
 func (p params) env() (env, args []string) {
 	// Times with a zone are written in the session's: a dump and the dump of its restore must agree on one.
-	env = []string{"HOME=" + p["home"], "LC_ALL=C", "TZ=UTC", "PGTZ=UTC", "PATH=/usr/local/bin:/usr/bin:/bin"}
+	env = []string{"HOME=" + p["home"], "LC_ALL=C", "TZ=UTC", "PGTZ=UTC", "PGDATESTYLE=ISO",
+		"PATH=/usr/local/bin:/usr/bin:/bin"}
 	var rest []string
 	for key, name := range environment() {
 		value, set := p[key]
@@ -442,7 +443,7 @@ func (p params) dialOne(ctx context.Context) (*pgx.Conn, error) {
 // names and numbers print the same everywhere.
 const pinSession = `SELECT pg_catalog.set_config('search_path', '', false),
 	pg_catalog.set_config('statement_timeout', '0', false), pg_catalog.set_config('lock_timeout', '0', false),
-	pg_catalog.set_config('quote_all_identifiers', 'off', false),
+	pg_catalog.set_config('datestyle', 'ISO, YMD', false), pg_catalog.set_config('quote_all_identifiers', 'off', false),
 	pg_catalog.set_config('default_transaction_isolation', 'read committed', false)`
 
 // closeConn ends a session without waiting long for a server that may be gone.

@@ -28,6 +28,11 @@ func (d *diagnosis) add(severity source.Severity, fix, format string, args ...an
 
 // Diagnose connects as a capture would, and lists everything that would stop it.
 func (s *Source) Diagnose(ctx context.Context) ([]source.Finding, error) {
+	findings, err := s.diagnose(ctx)
+	return findings, because(ctx, "diagnose", err)
+}
+
+func (s *Source) diagnose(ctx context.Context) ([]source.Finding, error) {
 	p, err := resolve(s.opt.URL, s.opt.Password, s.opt.Env)
 	if err != nil {
 		return nil, err
@@ -39,7 +44,7 @@ func (s *Source) Diagnose(ctx context.Context) ([]source.Finding, error) {
 	conn, server, err := p.dial(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("diagnose source %s: %w", s.opt.Name, context.Cause(ctx))
+			return nil, err
 		}
 		d.add(source.Fails, holdfast.Hint(err), "%v", err)
 		return d.findings, nil
@@ -90,7 +95,7 @@ func (d *diagnosis) server(ctx context.Context, conn *pgx.Conn, server params) e
 	}
 	if err := refusePooler(ctx, conn, server); err != nil {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return err
 		}
 		d.add(source.Fails, holdfast.Hint(err), "%v", err)
 	}
@@ -148,7 +153,7 @@ func (d *diagnosis) database(ctx context.Context, p params, several bool) error 
 	conn, _, err := p.dial(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return err
 		}
 		d.add(source.Fails, holdfast.Hint(err), "database %s: %v", quoteIdent(p["dbname"]), err)
 		return nil

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -111,6 +112,14 @@ func explainQuery(doing string, err error) error {
 		return wrapped
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// because tells a cancelled context's own reason instead of what the cancelling broke.
+func because(ctx context.Context, doing string, err error) error {
+	if err == nil || ctx.Err() == nil || errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
 }
 
 // tail keeps the beginning and the end of what a program says on its standard error.

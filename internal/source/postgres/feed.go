@@ -151,7 +151,7 @@ func (f *feeder) run(ctx context.Context, s *staged, script io.Reader) error {
 	case reader.err != nil:
 		return fmt.Errorf("restore %s: %w", s.Dump, reader.err)
 	case ctx.Err() != nil:
-		return fmt.Errorf("restore %s: %w", s.Dump, context.Cause(ctx))
+		return ctx.Err()
 	case waitErr != nil:
 		return f.place.explainRestore(s, said.String(), waitErr)
 	case err != nil:

@@ -74,7 +74,8 @@ func Open(ctx context.Context, t Target, observe holdfast.Observer) (*Place, err
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, t, server, plainCommand, newPrograms(t.BinDirs, t.Path), observe)
+	p, err := open(ctx, t, server, plainCommand, newPrograms(t.BinDirs, t.Path), observe)
+	return p, because(ctx, "open the target", err)
 }
 
 func open(ctx context.Context, t Target, server params, run command, programs programs, observe holdfast.Observer) (*Place, error) {
@@ -138,9 +139,6 @@ func (p *Place) exec(ctx context.Context, doing, sql string) error {
 		return err
 	}
 	if _, err := conn.Exec(ctx, sql); err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
-		}
 		return explainQuery(doing, err)
 	}
 	return nil
@@ -148,6 +146,10 @@ func (p *Place) exec(ctx context.Context, doing, sql string) error {
 
 // Restore brings globals, then each database, into staging.
 func (p *Place) Restore(ctx context.Context, stored source.Stored) error {
+	return because(ctx, "restore", p.restore(ctx, stored))
+}
+
+func (p *Place) restore(ctx context.Context, stored source.Stored) error {
 	if p.stored.Source != "" {
 		return errors.New("a place takes one restore")
 	}
@@ -203,7 +205,7 @@ func (p *Place) adoptMonetary(ctx context.Context) error {
 	}
 	if _, err := conn.Exec(ctx, `SELECT pg_catalog.set_config('lc_monetary', $1, false)`, p.record.Monetary); err != nil {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return err
 		}
 		p.warn("the server does not know the locale %q: values of type money, if there are any, may be read wrongly", p.record.Monetary)
 		return nil
@@ -405,9 +407,6 @@ func (p *Place) createDatabase(ctx context.Context, s *staged) error {
 			s.Name, s.Provider, p.major()), "restore on a server of the major version it came from, or a newer one")
 	}
 	if _, err := conn.Exec(ctx, s.createSQL(s.staging, p.major())); err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("create database %q: %w", s.staging, context.Cause(ctx))
-		}
 		failed := explainQuery("create database "+quoteIdent(s.staging), err)
 		var server *pgconn.PgError
 		if !errors.As(err, &server) {
@@ -464,9 +463,6 @@ func (p *Place) prepare(ctx context.Context, s *staged) error {
 	defer closeConn(conn)
 	for _, statement := range statements {
 		if _, err := conn.Exec(ctx, statement); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
 			return explainQuery("prepare database "+quoteIdent(s.staging), err)
 		}
 	}
@@ -475,6 +471,11 @@ func (p *Place) prepare(ctx context.Context, s *staged) error {
 
 // Check dumps what stands in staging through the reader that made the facts.
 func (p *Place) Check(ctx context.Context) (source.Facts, error) {
+	facts, err := p.check(ctx)
+	return facts, because(ctx, "check", err)
+}
+
+func (p *Place) check(ctx context.Context) (source.Facts, error) {
 	if !p.restored {
 		return source.Facts{}, errors.New("nothing was restored that could be checked")
 	}

@@ -59,7 +59,7 @@ func (s *snapshot) pin(ctx context.Context) error {
 	}
 	// Sessions of pg_dump begin with the same settings as this one began with.
 	err = s.conn.QueryRow(ctx, `SELECT
-		(SELECT setting FROM pg_catalog.pg_settings WHERE name = 'bytea_output') <> 'hex',
+		(SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'bytea_output') <> 'hex',
 		(SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'quote_all_identifiers') = 'on'`).Scan(&s.escapes, &s.quotes)
 	if err != nil {
 		return explainQuery("read the session's settings", err)

@@ -348,6 +348,9 @@ func (d *Drill) Assert(ctx context.Context, query string) (bool, error) {
 		if err := rows.Err(); err != nil {
 			return false, explainQuery("assertion", err)
 		}
+		if len(rows.FieldDescriptions()) == 0 {
+			return false, holdfast.WithHint(fmt.Errorf("%w: assertion: the query returns nothing", holdfast.ErrUsage), "write a SELECT")
+		}
 		return false, nil // no row is not true
 	}
 	values := rows.FieldDescriptions()
