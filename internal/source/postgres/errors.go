@@ -164,59 +164,52 @@ type complaint struct {
 	warnings []string
 }
 
-// readComplaint parses "pg_dump: error: …", its "detail:" and "hint:" lines, and warnings. A message may go over
-// several lines; the query that failed is left out, as it may be long.
+// readComplaint parses the messages of PostgreSQL's programs: "PROGRAM: LEVEL: text", where the text may go over several
+// lines, and details and hints belong to the error or warning before them. The query that failed is left out, as it
+// may be long.
 func readComplaint(text string) complaint {
 	var c complaint
 	var parts []string
-	kind := ""
-	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\r\n")
-		if _, rest, found := strings.Cut(line, ": "); found && strings.HasPrefix(line, "pg_dump") {
-			level, message, hasLevel := strings.Cut(rest, ": ")
-			switch {
-			case hasLevel && (level == "error" || level == "fatal"):
-				kind = "error"
-				if strings.HasPrefix(message, "query was: ") || strings.HasPrefix(message, "The command was: ") {
-					kind = "query"
-					continue
-				}
-				parts = append(parts, message)
-				continue
-			case hasLevel && level == "warning":
-				kind = "warning"
-				c.warnings = append(c.warnings, message)
-				continue
-			case hasLevel && level == "detail":
-				kind = "detail"
-				if strings.HasPrefix(message, "Query was: ") || strings.HasPrefix(message, "Command was: ") {
-					kind = "query"
-					continue
-				}
-				parts = append(parts, message)
-				continue
-			case hasLevel && level == "hint":
-				kind = "hint"
-				parts = append(parts, message)
-				continue
-			}
+	warned, skipping := false, false
+	add := func(message string) {
+		if warned {
+			c.warnings[len(c.warnings)-1] += " " + message
+			return
 		}
+		parts = append(parts, message)
+	}
+	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if line == "" || kind == "query" || strings.HasPrefix(line, "This probably means the server terminated") ||
-			line == "before or while processing the request." {
+		level, message := "", line
+		if found := programLine.FindStringSubmatch(line); found != nil {
+			level, message = found[1], found[2]
+			skipping = false
+		}
+		switch {
+		case level == "warning":
+			c.warnings = append(c.warnings, message)
+			warned = true
+			continue
+		case level == "error" || level == "fatal":
+			warned = false
+		case level == "" && (skipping || line == "" || strings.HasPrefix(line, "This probably means the server terminated") ||
+			line == "before or while processing the request."):
 			continue
 		}
-		switch kind {
-		case "warning":
-			last := &c.warnings[len(c.warnings)-1]
-			*last += " " + line
-		default:
-			parts = append(parts, line)
+		if queryText.MatchString(message) && level != "" {
+			skipping = true
+			continue
 		}
+		add(message)
 	}
 	c.err = strings.Join(parts, "; ")
 	return c
 }
+
+var (
+	programLine = regexp.MustCompile(`^pg_dump(?:all)?: (error|fatal|warning|detail|hint): (.*)$`)
+	queryText   = regexp.MustCompile(`(?i)^(?:the )?(?:query|command) was: `)
+)
 
 var (
 	denied      = regexp.MustCompile(`permission denied for (table|sequence|schema|view|materialized view|large object|foreign table|function|database) ([^;]+)`)

@@ -107,6 +107,13 @@ func open(ctx context.Context, t Target, server params, run command, programs pr
 		p.version = version
 		err = supported(p.major())
 	}
+	var standby bool
+	if err == nil {
+		err = p.conn.QueryRow(ctx, `SELECT pg_catalog.pg_is_in_recovery()`).Scan(&standby)
+	}
+	if err == nil && standby {
+		err = holdfast.WithHint(fmt.Errorf("%w: the server at %s is a standby", holdfast.ErrUsage, p.server.where()), "restore on the primary")
+	}
 	if err != nil {
 		closeConn(p.conn)
 		return nil, err
