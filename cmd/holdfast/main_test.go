@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/cli"
 	"holdfast/internal/sandbox"
+	"holdfast/internal/testbed"
 )
 
 func TestMain(m *testing.M) {
@@ -34,6 +35,7 @@ func TestStories(t *testing.T) {
 			env.Setenv("HOME", home)
 			env.Setenv("HOLDFAST_STATE", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("USER", "tester")
+			env.Setenv("TESTBED_BIN", filepath.Dir(testbed.Program(env.T().(testing.TB), "age")))
 			env.Values[worldKey{}] = &world{t: env.T().(testing.TB), servers: map[string]*server{}}
 			return os.Mkdir(home, 0o700)
 		},
