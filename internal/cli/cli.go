@@ -21,6 +21,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/config"
+	"holdfast/internal/seal"
 )
 
 // Process is what the command line sees of the world.
@@ -136,6 +137,7 @@ func exitCode(err error) int {
 		{holdfast.ErrCannotTest, exitCannotTest},
 		{holdfast.ErrIncomplete, exitIncomplete},
 		{holdfast.ErrUsage, exitUsage},
+		{seal.ErrNoIdentity, exitUsage},
 	} {
 		if errors.Is(err, row.sentinel) {
 			return row.code

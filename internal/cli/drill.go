@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -65,6 +66,23 @@ func parseAssertions(texts []string) ([]engine.Assertion, error) {
 	return all, nil
 }
 
+// knownSources refuses assertions on sources that the backup never was to hold: a name that was mistyped.
+func knownSources(assertions []engine.Assertion, m archive.Manifest) error {
+	var known []string
+	for _, src := range m.Sources {
+		known = append(known, string(src.Name))
+	}
+	for _, src := range m.Missing {
+		known = append(known, string(src.Name))
+	}
+	for _, assertion := range assertions {
+		if !slices.Contains(known, string(assertion.Source)) {
+			return holdfast.WithHint(fmt.Errorf("%w: the backup holds no source %q, which an assertion names", holdfast.ErrUsage, assertion.Source), "it holds: "+strings.Join(known, ", "))
+		}
+	}
+	return nil
+}
+
 func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args []string, own []engine.Assertion, dir string) error {
 	signer, err := a.signer(cfg)
 	if err != nil {
@@ -76,6 +94,9 @@ func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args
 	}
 	chosen, err := a.pick(ctx, reader, f, args)
 	if err != nil {
+		return err
+	}
+	if err := knownSources(own, chosen.Manifest); err != nil {
 		return err
 	}
 	identities, err := a.identities(ctx, cfg, f)

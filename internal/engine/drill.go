@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast"
@@ -100,7 +101,33 @@ func rehearse(ctx context.Context, b *archive.Backup, plan DrillPlan, d *report.
 			return ctx.Err()
 		}
 	}
+	d.Sources = append(d.Sources, unheld(b, plan.Assertions)...)
 	return nil
+}
+
+// unheld stands in for the sources that assertions ask about and the backup does not hold: a check that nobody could make
+// must not look like one that passed.
+func unheld(b *archive.Backup, assertions []Assertion) []report.Source {
+	var all []report.Source
+	for _, assertion := range assertions {
+		if slices.ContainsFunc(b.Manifest.Sources, func(s archive.SourceEntry) bool { return s.Name == assertion.Source }) {
+			continue
+		}
+		i := slices.IndexFunc(all, func(s report.Source) bool { return s.Name == assertion.Source })
+		if i < 0 {
+			i = len(all)
+			all = append(all, report.Source{Name: assertion.Source, CannotTest: true, Error: "the backup does not hold this source, which an assertion asks about"})
+			for _, missing := range b.Manifest.Missing {
+				if missing.Name == assertion.Source {
+					all[i].Kind = missing.Kind
+				}
+			}
+		}
+		all[i].Assertions = append(all[i].Assertions, report.Assertion{
+			Name: assertion.Name, Query: assertion.Query, Result: report.Unknown, Detail: "its source is not in the backup",
+		})
+	}
+	return all
 }
 
 func rehearseSource(ctx context.Context, stored source.Stored, plan DrillPlan, d *report.Drill, observe holdfast.Observer) report.Source {

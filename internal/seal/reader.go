@@ -62,7 +62,7 @@ func (s *Reader) open(opt ReadOptions) (io.Reader, error) {
 	}
 	if len(identities) == 0 {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: no identity was given", ErrNoIdentity),
-			"name the file with the identity that goes with one of the recipients")
+			"give the file with the identity that goes with one of the recipients (--identity FILE)")
 	}
 	opened, err := age.Decrypt(s.source, identities...)
 	if err != nil {
