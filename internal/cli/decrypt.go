@@ -76,14 +76,18 @@ func (a *app) decrypt(path, out string, identities []seal.Identity) error {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
 	defer plain.Close()
-	if out == "-" {
-		_, err := io.Copy(a.Out, plain)
-		return err
-	}
 	if out == "" {
 		out = bareName(path)
 	}
-	if err := writeNew(out, plain); err != nil {
+	if out == "-" {
+		_, err = io.Copy(a.Out, plain)
+	} else {
+		err = writeNew(out, plain)
+	}
+	if errors.Is(err, holdfast.ErrDifference) {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	if err != nil || out == "-" {
 		return err
 	}
 	_, err = fmt.Fprintln(a.Out, out)
