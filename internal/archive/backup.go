@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,8 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"path"
+	"slices"
 
 	"holdfast"
 	"holdfast/internal/seal"
@@ -24,25 +27,20 @@ const (
 
 // Backup is an existing backup whose manifest was read and whose signature holds. Safe for concurrent use.
 type Backup struct {
-	Entry     Entry
-	Manifest  Manifest
-	Digest    string // SHA-256 of the manifest's bytes
-	Signer    string // fingerprint of the key that signed
-	Trusted   bool   // the signer is one of Options.Trusted
-	archive   *Archive
-	suffixFor map[string]ItemEntry
+	Entry    Entry
+	Manifest Manifest
+	Digest   string // SHA-256 of the manifest's bytes
+	Signer   string // fingerprint of the key that signed
+	Trusted  bool   // the signer is one of Options.Trusted
+	archive  *Archive
 }
 
 // Open reads the manifest of entry and checks its signature. A manifest that was changed, is signed by nobody, or by
-// someone who is not trusted is refused with holdfast.ErrDifference.
+// someone who is not trusted is refused with holdfast.ErrDifference. Nothing of it is looked at before that.
 func (a *Archive) Open(ctx context.Context, entry Entry) (*Backup, error) {
 	data, err := a.store.ReadAll(ctx, entry.commitName(), maxManifest)
 	if err != nil {
 		return nil, fmt.Errorf("read the manifest of %s: %w", entry.ID, err)
-	}
-	manifest, err := parseManifest(data, entry)
-	if err != nil {
-		return nil, err
 	}
 	signature, err := a.store.ReadAll(ctx, entry.dataName("manifest.json.sig"), maxSignature)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -55,14 +53,13 @@ func (a *Archive) Open(ctx context.Context, entry Entry) (*Backup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: backup %s: %w", holdfast.ErrDifference, entry.ID, err)
 	}
-	b := &Backup{
+	manifest, err := parseManifest(data, entry)
+	if err != nil {
+		return nil, err
+	}
+	return &Backup{
 		Entry: entry, Manifest: manifest, Digest: hexSum(data), Signer: key.Fingerprint(), Trusted: trusted, archive: a,
-		suffixFor: make(map[string]ItemEntry, len(manifest.Items)),
-	}
-	for _, item := range manifest.Items {
-		b.suffixFor[item.Name] = item
-	}
-	return b, nil
+	}, nil
 }
 
 func (a *Archive) checkSignature(namespace string, signature, message []byte) (seal.PublicKey, bool, error) {
@@ -91,14 +88,18 @@ func (b *Backup) Stored(ctx context.Context) ([]source.Stored, error) {
 	}
 	var all []source.Stored
 	for _, src := range b.Manifest.Sources {
-		stored := source.Stored{Source: src.Name, Kind: src.Kind, Secret: src.Secret, Facts: facts.Sources[src.Name]}
+		seen, known := facts.Sources[src.Name]
+		if !known {
+			return nil, fmt.Errorf("%w: backup %s: there are no facts of source %s", holdfast.ErrDifference, b.Entry.ID, src.Name)
+		}
+		stored := source.Stored{Source: src.Name, Kind: src.Kind, Secret: src.Secret, Facts: seen}
 		for _, item := range b.Manifest.Items {
 			if item.Role != RoleData || item.Source != src.Name {
 				continue
 			}
-			plain, known := facts.PlainSHA256[item.Name]
-			if !known {
-				return nil, fmt.Errorf("%w: backup %s: the facts have no digest of %s", holdfast.ErrDifference, b.Entry.ID, item.Name)
+			plain, err := b.digestOf(facts, item)
+			if err != nil {
+				return nil, err
 			}
 			stored.Items = append(stored.Items, source.StoredItem{
 				Name: item.Name, Size: item.PlainSize,
@@ -117,23 +118,35 @@ func (b *Backup) Missing(ctx context.Context) (map[holdfast.SourceName]string, e
 }
 
 func (b *Backup) facts(ctx context.Context) (sealedFacts, error) {
-	item, found := b.suffixFor["facts.json"]
-	if !found {
+	at := slices.IndexFunc(b.Manifest.Items, func(item ItemEntry) bool { return item.Role == RoleFacts })
+	if at < 0 {
 		return sealedFacts{}, fmt.Errorf("%w: backup %s has no facts", holdfast.ErrDifference, b.Entry.ID)
 	}
-	r, err := b.open(ctx, item, "")
+	r, err := b.open(ctx, b.Manifest.Items[at], "")
 	if err != nil {
-		return sealedFacts{}, err
+		return sealedFacts{}, fmt.Errorf("read the facts of %s: %w", b.Entry.ID, err)
 	}
 	defer r.Close()
 	var facts sealedFacts
-	if err := json.NewDecoder(r).Decode(&facts); err != nil {
-		return sealedFacts{}, fmt.Errorf("read the facts of %s: %w", b.Entry.ID, err)
-	}
+	decodeErr := json.NewDecoder(r).Decode(&facts)
+	// What the reader says of the stored bytes tells more than what damage did to the JSON.
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return sealedFacts{}, fmt.Errorf("read the facts of %s: %w", b.Entry.ID, err)
 	}
+	if decodeErr != nil {
+		return sealedFacts{}, fmt.Errorf("%w: the facts of %s are not readable: %w", holdfast.ErrDifference, b.Entry.ID, decodeErr)
+	}
 	return facts, nil
+}
+
+// digestOf returns the recorded digest of an item's plaintext. One that was never recorded cannot be compared, and that
+// is not the same as being equal.
+func (b *Backup) digestOf(facts sealedFacts, item ItemEntry) (string, error) {
+	plain, known := facts.PlainSHA256[item.Name]
+	if !known {
+		return "", fmt.Errorf("%w: backup %s: the facts have no digest of %s", holdfast.ErrDifference, b.Entry.ID, item.Name)
+	}
+	return plain, nil
 }
 
 // open unseals one item. Its reader says io.EOF only when the stored bytes and the plain bytes were both whole.
@@ -147,6 +160,11 @@ func (b *Backup) open(ctx context.Context, item ItemEntry, plainSHA256 string) (
 	}
 	r, err := seal.NewReader(stored, opt)
 	if err != nil {
+		if errors.Is(err, seal.ErrNoIdentity) && len(opt.Identities) > 0 {
+			// A damaged header looks like one that was written for somebody else. Only the digest tells them apart.
+			_, copyErr := io.Copy(io.Discard, stored)
+			err = cmp.Or(copyErr, err)
+		}
 		stored.Close()
 		return nil, fmt.Errorf("open %s: %w", item.Object, err)
 	}
@@ -169,6 +187,11 @@ func (r *itemReader) Read(p []byte) (int, error) {
 		return 0, r.err
 	}
 	n, err := r.plain.Read(p)
+	if int64(n) > r.item.PlainSize-r.n {
+		// What was not sealed may unpack to any size: the record, not the store, says how much there is to hold.
+		r.err = fmt.Errorf("%w: %s holds more than the %d bytes that were recorded", holdfast.ErrDifference, r.item.Name, r.item.PlainSize)
+		return 0, r.err
+	}
 	r.hash.Write(p[:n])
 	r.n += int64(n)
 	if err == io.EOF {
@@ -210,19 +233,29 @@ func (r *itemReader) Close() error {
 	return err
 }
 
-// Verify looks at every item of the backup as deep as level says. done is told each item that is good.
+// Verify looks at every item of the backup as deep as level says, and its error names each that is not as it was
+// recorded. done is told each item that is good.
 func (b *Backup) Verify(ctx context.Context, level holdfast.Level, done func(ItemEntry)) error {
-	plain := map[string]string{}
+	var facts sealedFacts
+	var problems []error
 	if level >= holdfast.L2 {
-		facts, err := b.facts(ctx)
-		if err != nil {
+		var err error
+		facts, err = b.facts(ctx)
+		if err != nil && !errors.Is(err, holdfast.ErrDifference) {
 			return err
 		}
-		plain = facts.PlainSHA256
+		if err != nil {
+			// Without the facts nothing can be said of the plaintext, but the other objects may be damaged too.
+			problems = append(problems, err)
+			level = holdfast.L1
+		}
 	}
-	var problems []error
+	factsDamaged := len(problems) > 0
 	for _, item := range b.Manifest.Items {
-		if err := b.verifyItem(ctx, level, item, plain[item.Name]); err != nil {
+		if factsDamaged && item.Role == RoleFacts {
+			continue
+		}
+		if err := b.verifyItem(ctx, level, item, facts); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -236,12 +269,19 @@ func (b *Backup) Verify(ctx context.Context, level holdfast.Level, done func(Ite
 	return errors.Join(problems...)
 }
 
-func (b *Backup) verifyItem(ctx context.Context, level holdfast.Level, item ItemEntry, plain string) error {
-	switch level {
-	case holdfast.L0:
-		return b.archive.checkSize(ctx, b.Entry, item)
-	case holdfast.L1:
+func (b *Backup) verifyItem(ctx context.Context, level holdfast.Level, item ItemEntry, facts sealedFacts) error {
+	if err := b.archive.checkSize(ctx, b.Entry, item); err != nil || level == holdfast.L0 {
+		return err
+	}
+	if level == holdfast.L1 {
 		return b.archive.checkStored(ctx, b.Entry, item)
+	}
+	plain := ""
+	if item.Role == RoleData {
+		var err error
+		if plain, err = b.digestOf(facts, item); err != nil {
+			return err
+		}
 	}
 	r, err := b.open(ctx, item, plain)
 	if err != nil {
@@ -254,7 +294,8 @@ func (b *Backup) verifyItem(ctx context.Context, level holdfast.Level, item Item
 	return r.Close()
 }
 
-// checkSize compares the sizes that the store lists with the one recorded.
+// checkSize compares the parts that the store lists, and their sizes, with what was recorded. A part too many is damage:
+// the stock commands join all there are.
 func (a *Archive) checkSize(ctx context.Context, entry Entry, item ItemEntry) error {
 	names := make(map[string]bool, item.Parts)
 	for part := range item.Parts {
@@ -265,9 +306,12 @@ func (a *Archive) checkSize(ctx context.Context, entry Entry, item ItemEntry) er
 		if err != nil {
 			return fmt.Errorf("list %s: %w", item.Object, err)
 		}
-		if names[object.Name] {
+		switch {
+		case names[object.Name]:
 			delete(names, object.Name)
 			size += object.Size
+		case isPart(object.Name, entry.dataName(item.Object)):
+			return fmt.Errorf("%w: backup %s has the object %s, which nobody recorded", holdfast.ErrDifference, entry.ID, path.Base(object.Name))
 		}
 	}
 	if len(names) > 0 {
@@ -315,6 +359,10 @@ func (s *storedReader) Read(p []byte) (int, error) {
 		return 0, s.err
 	}
 	n, err := s.read(p)
+	if int64(n) > s.item.StoredSize-s.n {
+		s.err = fmt.Errorf("%w: %s of backup %s has more than the %d bytes that were stored", holdfast.ErrDifference, s.item.Object, s.entry.ID, s.item.StoredSize)
+		return 0, s.err
+	}
 	s.hash.Write(p[:n])
 	s.n += int64(n)
 	if err == io.EOF {

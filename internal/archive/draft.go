@@ -22,7 +22,7 @@ import (
 )
 
 // ErrStore marks a failure of the store, not of what was being read: another source would fare no better.
-var ErrStore = errors.New("the store did not take it")
+var ErrStore = errors.New("the store failed")
 
 // Header is what is known of a backup before its first item.
 type Header struct {
@@ -182,7 +182,8 @@ func (d *Draft) Miss(ctx context.Context, missing MissingSource, why string) err
 func (d *Draft) deleteParts(ctx context.Context, object string, parts int) error {
 	for part := range parts {
 		if err := d.archive.store.Delete(context.WithoutCancel(ctx), d.entry.dataName(partName(object, part))); err != nil {
-			return fmt.Errorf("delete %s: %w", partName(object, part), err)
+			// What cannot be deleted would stay beside the backup as if it belonged to it.
+			return fmt.Errorf("%w: delete %s: %w", ErrStore, partName(object, part), err)
 		}
 	}
 	return nil

@@ -3,10 +3,12 @@ package archive
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"holdfast"
 	"holdfast/internal/source"
+	"holdfast/internal/store"
 )
 
 const formatName = "holdfast-archive-1"
@@ -96,17 +98,25 @@ func parseManifest(data []byte, entry Entry) (Manifest, error) {
 		return Manifest{}, holdfast.WithHint(fmt.Errorf("the manifest of %s has format %q, and this holdfast reads %q", entry.ID, m.Format, formatName),
 			"use a newer holdfast")
 	}
-	if m.ID != entry.ID || m.Job != entry.Job || !m.Time.Equal(entry.Time) || m.Complete != entry.Complete || m.Kind != entry.Kind ||
-		(m.Seal == "age") != entry.Sealed || m.size() != entry.Size {
+	named := Entry{Job: m.Job, Time: m.Time, ID: m.ID, Kind: m.Kind, Complete: m.Complete, Sealed: m.Seal == "age", Size: m.size()}
+	if named.commitName() != entry.commitName() || !m.Time.Equal(entry.Time) || m.Seal != "age" && m.Seal != "none" {
 		return Manifest{}, fmt.Errorf("%w: the manifest of %s says other things than the name it is stored under: one of them was changed",
 			holdfast.ErrDifference, entry.ID)
 	}
 	seen := make(map[string]bool, len(m.Items))
 	for _, item := range m.Items {
-		if item.Parts < 1 || item.Parts > 999 || item.StoredSize < 0 || item.PlainSize < 0 || seen[item.Object] {
+		bad := item.Parts < 1 || item.Parts > maxParts || item.StoredSize < 0 || item.PlainSize < 0 || strings.Contains(item.Object, "/") ||
+			store.CheckName(item.Object) != nil || item.Role != RoleData && item.Role != RoleFacts && item.Role != RoleText
+		for part := range item.Parts {
+			if bad || seen[partName(item.Object, part)] {
+				bad = true
+				break
+			}
+			seen[partName(item.Object, part)] = true
+		}
+		if bad {
 			return Manifest{}, fmt.Errorf("%w: the manifest of %s lists item %q in a way no holdfast writes", holdfast.ErrDifference, entry.ID, item.Object)
 		}
-		seen[item.Object] = true
 	}
 	return m, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -118,9 +119,9 @@ func parseCommit(name string) (Entry, bool) {
 	if err != nil {
 		return Entry{}, false
 	}
-	return Entry{
-		Job: job, Time: at, ID: id, Kind: m[4], Complete: m[5] == "complete", Sealed: m[6] == "age", Size: size,
-	}, true
+	entry := Entry{Job: job, Time: at, ID: id, Kind: m[4], Complete: m[5] == "complete", Sealed: m[6] == "age", Size: size}
+	// A second spelling of one entry would be another object than the one that is opened for it.
+	return entry, entry.commitName() == name
 }
 
 // parseProof reads a verdict object's name; key is the job and stem of the backup it speaks of.
@@ -133,10 +134,23 @@ func parseProof(name string) (key string, proof ProofEntry, ok bool) {
 	if err != nil {
 		return "", ProofEntry{}, false
 	}
-	return m[1] + "/" + m[2], ProofEntry{Time: at, Verdict: holdfast.Verdict(m[4]), ID: holdfast.BackupID(m[5])}, true
+	id, err := holdfast.ParseBackupID(m[5])
+	if err != nil {
+		return "", ProofEntry{}, false
+	}
+	return m[1] + "/" + m[2], ProofEntry{Time: at, Verdict: holdfast.Verdict(m[4]), ID: id}, true
 }
 
 func (e Entry) key() string { return string(e.Job) + "/" + e.stem() }
+
+// maxParts bounds the objects of one item, as their names do: 999 times 64 GiB are 62 TiB.
+const maxParts = 999
+
+// isPart reports whether name is that of a continuation of object.
+func isPart(name, object string) bool {
+	number, found := strings.CutPrefix(name, object+".")
+	return found && len(number) == 3 && strings.Trim(number, "0123456789") == ""
+}
 
 // partName names the continuation of an object: the first part has the object's own name.
 func partName(object string, part int) string {

@@ -2,8 +2,11 @@ package archive
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"path"
 
+	"holdfast"
 	"holdfast/internal/store"
 )
 
@@ -35,6 +38,10 @@ func (p *partWriter) Write(data []byte) (int, error) {
 			}
 		}
 		if p.pipe == nil {
+			if p.opened == maxParts {
+				return written, holdfast.WithHint(fmt.Errorf("%s is too big: it takes more than %d objects of %d bytes", path.Base(p.name), maxParts, p.limit),
+					"split the source, or leave something out")
+			}
 			p.begin()
 		}
 		piece := data[:min(int64(len(data)), p.left)]

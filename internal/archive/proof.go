@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"holdfast"
@@ -91,6 +92,9 @@ func (a *Archive) ReadProof(ctx context.Context, b *Backup, entry ProofEntry) (P
 		return Proof{}, false, fmt.Errorf("read proof %s: %w", entry.ID, err)
 	}
 	signature, err := a.store.ReadAll(ctx, b.Entry.proofName(entry, "json.sig"), maxSignature)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Proof{}, false, fmt.Errorf("%w: the signature of proof %s is gone", holdfast.ErrDifference, entry.ID)
+	}
 	if err != nil {
 		return Proof{}, false, fmt.Errorf("read the signature of proof %s: %w", entry.ID, err)
 	}
@@ -102,7 +106,7 @@ func (a *Archive) ReadProof(ctx context.Context, b *Backup, entry ProofEntry) (P
 	if err := json.Unmarshal(data, &p); err != nil {
 		return Proof{}, false, fmt.Errorf("%w: proof %s is not readable: %w", holdfast.ErrDifference, entry.ID, err)
 	}
-	if p.Format != proofFormat || p.ID != entry.ID || p.Verdict != entry.Verdict || p.Backup != b.Entry.ID || p.Job != b.Entry.Job || p.Manifest != b.Digest {
+	if p.Format != proofFormat || p.ID != entry.ID || p.Verdict != entry.Verdict || !p.Time.Equal(entry.Time) || p.Backup != b.Entry.ID || p.Job != b.Entry.Job || p.Manifest != b.Digest {
 		return Proof{}, false, fmt.Errorf("%w: proof %s speaks of another backup, or says other things than its name", holdfast.ErrDifference, entry.ID)
 	}
 	return p, trusted, nil
