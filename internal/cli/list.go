@@ -94,7 +94,7 @@ func remarks(e archive.Entry) string {
 // age prints how old something is, roughly.
 func age(d time.Duration) string {
 	switch {
-	case d < 0:
+	case d < -time.Minute:
 		return "in the future"
 	case d < time.Minute:
 		return "just now"

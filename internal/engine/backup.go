@@ -37,7 +37,7 @@ type Plan struct {
 type Result struct {
 	Entry    archive.Entry
 	Manifest archive.Manifest
-	Missing  []error // why sources are not in it
+	Missing  []error // why it is incomplete: an optional source that is absent is not among them
 }
 
 // Backup captures every source of the plan into one backup. A source that fails is absent as a whole; when any is, the
@@ -96,7 +96,7 @@ func backupTime(ctx context.Context, repo *archive.Archive, plan Plan, observe h
 }
 
 func fill(ctx context.Context, draft *archive.Draft, plan Plan, observe holdfast.Observer) (Result, error) {
-	var missing []error
+	var missed, missing []error // all, and those without which the backup is incomplete
 	for _, src := range plan.Sources {
 		observe(holdfast.Event{Kind: holdfast.EventPhase, Job: plan.Job, Backup: draft.Entry().ID, Source: src.Name, Message: "capture"})
 		facts, err := capture(ctx, draft, plan, src, observe)
@@ -118,15 +118,18 @@ func fill(ctx context.Context, draft *archive.Draft, plan Plan, observe holdfast
 		if errors.Is(err, fs.ErrNotExist) {
 			why = "absent"
 		}
-		err = sourceError(src.Name, err)
 		observe(holdfast.Event{Kind: holdfast.EventWarning, Job: plan.Job, Source: src.Name, Message: "not in this backup: " + err.Error()})
-		missing = append(missing, err)
+		err = sourceError(src.Name, err)
+		missed = append(missed, err)
+		if !src.Optional || why == "failed" {
+			missing = append(missing, err)
+		}
 		if err := draft.Miss(ctx, archive.MissingSource{Name: src.Name, Kind: src.Kind, Optional: src.Optional, Why: why}, err.Error()); err != nil {
 			return Result{}, err
 		}
 	}
-	if len(missing) == len(plan.Sources) {
-		return Result{}, errors.Join(missing...)
+	if len(missed) == len(plan.Sources) {
+		return Result{}, errors.Join(missed...)
 	}
 	observe(holdfast.Event{Kind: holdfast.EventPhase, Job: plan.Job, Backup: draft.Entry().ID, Message: "read back and commit"})
 	entry, manifest, err := draft.Commit(ctx)
