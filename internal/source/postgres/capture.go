@@ -32,9 +32,10 @@ type capture struct {
 	globals   []byte
 	items     []source.Item
 
-	mu    sync.Mutex               // guards what follows
-	whole map[string][]source.Fact // of each item that was read to its end
-	notes []string
+	mu     sync.Mutex               // guards what follows
+	whole  map[string][]source.Fact // of each item that was read to its end
+	notes  []string
+	closed bool
 }
 
 var _ source.Capture = (*capture)(nil)
@@ -377,8 +378,12 @@ func (r record) filter() (filter, error) {
 // takes nothing from what was read.
 func (c *capture) Close() error {
 	c.mu.Lock()
-	whole := maps.Clone(c.whole)
+	whole, closed := maps.Clone(c.whole), c.closed
+	c.closed = true
 	c.mu.Unlock()
+	if closed {
+		return nil
+	}
 	var errs []error
 	for _, s := range c.snapshots {
 		err := s.close()
@@ -386,7 +391,6 @@ func (c *capture) Close() error {
 			errs = append(errs, err)
 		}
 	}
-	c.snapshots = nil
 	return errors.Join(errs...)
 }
 
@@ -395,5 +399,4 @@ func (c *capture) release() {
 	for _, s := range c.snapshots {
 		closeConn(s.conn)
 	}
-	c.snapshots = nil
 }

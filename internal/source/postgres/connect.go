@@ -354,7 +354,7 @@ func (p params) hosts() []params {
 	hosts, ports, addresses := strings.Split(p["host"], ","), strings.Split(p["port"], ","), strings.Split(p["hostaddr"], ",")
 	n := max(len(hosts), len(addresses))
 	if n == 1 {
-		return []params{p}
+		return []params{maps.Clone(p)}
 	}
 	pick := func(list []string, i int) string {
 		if len(list) == 1 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -221,10 +222,14 @@ func (p *Place) explainRestore(s *staged, said string, status error) error {
 	case "57P01", "57P02", "57P03", "08006":
 		return holdfast.WithHint(err, "the server went away during the restore: look into its log, then run again")
 	case "":
-		if errors.Is(context.Canceled, status) {
-			return err
+		const scriptError = 3 // psql's exit code for what ON_ERROR_STOP stopped
+		var exit *exec.ExitError
+		if errors.As(status, &exit) && exit.ExitCode() != scriptError {
+			return p.cannot(err, "psql itself failed, or its connection: look into the server's log, then run again")
 		}
-		return holdfast.WithHint(err, "look into the server's log, then run again")
+	}
+	if strings.Contains(message, "shared_preload_libraries") {
+		return p.cannot(err, "the server has to load a library at its start: set shared_preload_libraries there")
 	}
 	return holdfast.WithHint(err, "the database refused a statement of the dump; nothing was changed at the target")
 }

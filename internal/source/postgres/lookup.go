@@ -1,25 +1,18 @@
 package postgres
 
-import (
-	"context"
-)
+import "context"
 
-// Lookup tells which database a target names, and whether it is there. A target that names none gives "".
+// Lookup tells which database a connection string names, and whether it is there. Target.Database plays no part.
 func Lookup(ctx context.Context, t Target) (name string, exists bool, err error) {
+	named, err := resolve(t.URL, t.Password, t.Env)
+	if err != nil {
+		return "", false, err
+	}
 	place, err := Open(ctx, t, nil)
 	if err != nil {
 		return "", false, err
 	}
-	named, err := resolve(t.URL, t.Password, t.Env)
-	if err != nil {
-		closeConn(place.conn)
-		return "", false, err
-	}
-	name = named["dbname"]
-	err = place.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)", name).Scan(&exists)
-	closeErr := closeConn(place.conn)
-	if err != nil {
-		return "", false, explainQuery("look for database "+name, err)
-	}
-	return name, exists, closeErr
+	defer place.Close() // nothing was made
+	exists, err = place.exists(ctx, named["dbname"])
+	return named["dbname"], exists, because(ctx, "look for the database", err)
 }

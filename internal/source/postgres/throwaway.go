@@ -37,12 +37,11 @@ type DrillOptions struct {
 // Drill is a throwaway server with a backup restored into it.
 type Drill struct {
 	*Place
-	opt     DrillOptions
-	server  *exec.Cmd
-	stop    context.CancelFunc
-	ended   chan error
-	log     *tail
-	checked bool
+	opt    DrillOptions
+	server *exec.Cmd // nil: none runs
+	stop   context.CancelFunc
+	ended  chan error // holds what the server's end was, once it has ended
+	log    *tail
 }
 
 var (
@@ -207,22 +206,26 @@ func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) 
 	if err != nil {
 		return cannotTest(fmt.Errorf("initdb: %w: %s", err, lastLine(string(out))), "see what initdb said")
 	}
-	// The server outlives this call, and ends with Close.
-	serverCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	d.stop = stop
-	d.server = run(serverCtx, postgres.path, serverArgs(data, socket), env)
-	d.server.Stdout, d.server.Stderr = d.log, d.log
-	d.server.Cancel = func() error { return d.server.Process.Signal(syscall.SIGQUIT) }
-	d.server.WaitDelay = 10 * time.Second
-	if err := d.server.Start(); err != nil {
-		d.server = nil
-		return cannotTest(fmt.Errorf("start postgres: %w", err), "see what the system said")
-	}
-	d.ended = make(chan error, 1)
-	go func() { d.ended <- d.server.Wait() }()
 	server := params{"host": socket, "port": "5432", "user": r.Bootstrap, "dbname": "postgres", "home": d.opt.Scratch,
 		"passfile": "/dev/null", "sslmode": "disable", "gssencmode": "disable", "connect_timeout": "60"}
-	if err := d.await(ctx, server); err != nil {
+	launch := func(preload string) error {
+		args := serverArgs(data, socket)
+		if preload != "" {
+			args = append(args, "-c", "shared_preload_libraries="+preload)
+		}
+		if err := d.launch(ctx, run, postgres.path, args, env); err != nil {
+			return err
+		}
+		return d.await(ctx, server)
+	}
+	err = launch(r.Preload)
+	if err != nil && r.Preload != "" && ctx.Err() == nil {
+		// A library that is not here matters only if something in the backup needs it, which the restore will tell.
+		observe(holdfast.Event{Kind: holdfast.EventWarning, Message: fmt.Sprintf("the throwaway server runs without the libraries %s: %v", r.Preload, err)})
+		d.halt()
+		err = launch("")
+	}
+	if err != nil {
 		return err
 	}
 	place, err := open(ctx, Target{ID: "drill"}, server, run, programs, observe)
@@ -232,6 +235,33 @@ func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) 
 	place.drill = true
 	d.Place = place
 	return nil
+}
+
+// launch starts the server, which outlives this call and ends with Close.
+func (d *Drill) launch(ctx context.Context, run command, path string, args, env []string) error {
+	ctx, d.stop = context.WithCancel(context.WithoutCancel(ctx))
+	d.log = &tail{}
+	cmd := run(ctx, path, args, env)
+	cmd.Stdout, cmd.Stderr = d.log, d.log
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Start(); err != nil {
+		d.stop()
+		return cannotTest(fmt.Errorf("start postgres: %w", err), "see what the system said")
+	}
+	d.server, d.ended = cmd, make(chan error, 1)
+	go func() { d.ended <- cmd.Wait() }()
+	return nil
+}
+
+// halt ends the server if it runs.
+func (d *Drill) halt() {
+	if d.server == nil {
+		return
+	}
+	d.stop()
+	<-d.ended // killed by us: its status tells nothing
+	d.server = nil
 }
 
 // serverArgs are the settings of a server whose data nobody will miss.
@@ -374,13 +404,7 @@ func (d *Drill) Close() error {
 }
 
 func (d *Drill) shutdown() error {
-	if d.server != nil {
-		d.stop()
-		<-d.ended // killed by us: its status tells nothing
-		d.server = nil
-	} else if d.stop != nil {
-		d.stop()
-	}
+	d.halt()
 	entries, err := os.ReadDir(d.opt.Scratch)
 	errs := []error{err}
 	for _, entry := range entries {

@@ -224,6 +224,36 @@ func TestDrillWithoutSandbox(t *testing.T) {
 	}
 }
 
+// TestPreloadedLibraries are loaded in the throwaway where they are there.
+func TestPreloadedLibraries(t *testing.T) {
+	server := testbed.Postgres(t, 15, testbed.ServerOptions{Settings: map[string]string{"shared_preload_libraries": "pg_stat_statements"}})
+	server.Exec(t, "postgres", `CREATE EXTENSION pg_stat_statements`, `ALTER DATABASE postgres SET pg_stat_statements.track TO 'none'`)
+	stored := capture(t, options(t, server.URL("postgres")))
+	for _, test := range []struct{ name, library, said string }{{"there", "pg_stat_statements", ""}, {"missing", "nowhere", "without the libraries nowhere"}} {
+		t.Run(test.name, func(t *testing.T) {
+			stored := stored
+			if test.library != "pg_stat_statements" {
+				stored = edited(t, stored, `"preload":"pg_stat_statements"`, `"preload":"`+test.library+`"`)
+			}
+			seen := &events{}
+			bring(t, throwaway(t, stored, seen.observe), stored)
+			if got := seen.warnings(); (got == "") != (test.said == "") || !strings.Contains(got, test.said) {
+				t.Errorf("warnings %q, want %q", got, test.said)
+			}
+		})
+	}
+}
+
+func TestLookup(t *testing.T) {
+	server := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	for database, want := range map[string]bool{"postgres": true, "nowhere": false} {
+		name, exists, err := postgres.Lookup(t.Context(), postgres.Target{URL: holdfast.NewSecret(server.URL(database))})
+		if err != nil || name != database || exists != want {
+			t.Errorf("%s: %q, %v, %v", database, name, exists, err)
+		}
+	}
+}
+
 // TestSettingsOfTheSourceDoNotMatter brings back values whose text depends on settings that the throwaway server has not.
 func TestSettingsOfTheSourceDoNotMatter(t *testing.T) {
 	server := testbed.Postgres(t, 15, testbed.ServerOptions{SuperUser: "Boß", Settings: map[string]string{
