@@ -120,6 +120,9 @@ func (d *Driver) Put(ctx context.Context, name string, r io.Reader) error {
 		return err
 	}
 	err := d.put(ctx, name, obey(ctx, r))
+	if err != nil {
+		d.removeEmpty(path.Dir(name)) // what was made for an object that did not come
+	}
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) {
 		return fmt.Errorf("put %s: %w: part of the name is an object, or the name is part of others: %w", name, store.ErrExists, err)
 	}
