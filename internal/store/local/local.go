@@ -422,10 +422,19 @@ func (d *Driver) delete(ctx context.Context, name string) error {
 func (d *Driver) removeEmpty(dir string) string {
 	d.dirs.Lock()
 	defer d.dirs.Unlock()
-	for dir != "." && d.root.Remove(dir) == nil {
+	for dir != "." && d.removeDir(dir) == nil {
 		dir = path.Dir(dir)
 	}
 	return dir
+}
+
+// removeDir removes an empty directory and nothing else: where a name was put below an object, dir is that object.
+func (d *Driver) removeDir(dir string) error {
+	parent, err := d.root.Open(path.Dir(dir))
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Unlinkat(int(parent.Fd()), path.Base(dir), unix.AT_REMOVEDIR), parent.Close())
 }
 
 // obey makes r end with ctx.
