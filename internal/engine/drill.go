@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,8 +39,8 @@ type DrillPlan struct {
 const shownRows = 1000
 
 // Drill restores every source of b into a throwaway, compares it with what was recorded, and stores the signed verdict
-// beside the backup. The error is nil when the backup is proven; else it wraps holdfast.ErrDifference or
-// holdfast.ErrCannotTest. An interrupted drill has no verdict.
+// beside the backup. When the backup is not proven the error wraps holdfast.ErrDifference or holdfast.ErrCannotTest; when it is,
+// there may still be one, of what could not be removed or kept. An interrupted drill has no verdict.
 func Drill(ctx context.Context, repo *archive.Archive, b *archive.Backup, plan DrillPlan, observe holdfast.Observer) (report.Drill, error) {
 	observe = orQuiet(observe)
 	d := report.Drill{
@@ -67,13 +68,14 @@ func Drill(ctx context.Context, repo *archive.Archive, b *archive.Backup, plan D
 	for _, phase := range d.Phases {
 		seconds[phase.Name] += phase.Elapsed.Seconds()
 	}
+	var putErr error
 	if _, err := repo.PutProof(ctx, b, archive.Proof{
 		Verdict: d.Verdict, Time: d.Finished, Host: d.Host, Who: d.Who, Version: d.Version,
 		Facts: compared, Differences: failing, Texts: texts, Seconds: seconds,
 	}, details); err != nil {
-		return d, err
+		putErr = fmt.Errorf("keep the verdict %q: %w", d.Verdict, err)
 	}
-	return d, outcome(&d, err)
+	return d, errors.Join(outcome(&d, err), putErr)
 }
 
 // errSealed marks a drill that could not even read the facts: there is nothing to seal details to, or for.
@@ -83,8 +85,10 @@ var errSealed = errors.New("the facts cannot be opened")
 // whole.
 func rehearse(ctx context.Context, b *archive.Backup, plan DrillPlan, d *report.Drill, observe holdfast.Observer) error {
 	began := plan.Clock()
-	if err := b.Verify(ctx, holdfast.L0, nil); err != nil {
+	if err := b.Verify(ctx, holdfast.L0, nil); errors.Is(err, holdfast.ErrDifference) {
 		return err
+	} else if err != nil {
+		return fmt.Errorf("%w: look at the stored objects: %w", holdfast.ErrCannotTest, err)
 	}
 	all, err := b.Stored(ctx)
 	d.Phases = append(d.Phases, report.Phase{Name: "open", Elapsed: plan.Clock().Sub(began)})
@@ -135,16 +139,40 @@ func rehearseSource(ctx context.Context, stored source.Stored, plan DrillPlan, d
 		Name: stored.Source, Kind: stored.Kind, Secret: stored.Secret,
 		Exclusions: stored.Facts.Exclusions, Notes: stored.Facts.Notes, Properties: stored.Facts.Properties,
 	}
-	if err := rehearsePlace(ctx, stored, plan, d, &result, observe); err != nil {
+	var faults readFaults
+	err, closeErr := rehearsePlace(ctx, stored, plan, d, &result, observe, &faults)
+	damage, away := faults.found()
+	if err == nil {
+		// A place that went on without all of an item has restored something else.
+		err = cmp.Or(damage, away)
+	}
+	if err != nil {
+		accused := damage != nil || errors.Is(err, holdfast.ErrDifference)
 		result.Error = err.Error()
-		result.CannotTest = errors.Is(err, holdfast.ErrCannotTest) && !errors.Is(err, holdfast.ErrDifference)
-		result.Damaged = errors.Is(err, holdfast.ErrDifference)
+		result.Damaged = damage != nil
+		result.CannotTest = !accused && (away != nil || errors.Is(err, holdfast.ErrCannotTest))
 		result.Hint = holdfast.Hint(err)
+		unreached(&result, plan.Assertions)
+	}
+	if closeErr != nil {
+		result.Leftover = closeErr.Error()
+		result.Hint = cmp.Or(result.Hint, holdfast.Hint(closeErr))
 	}
 	return result
 }
 
-func rehearsePlace(ctx context.Context, stored source.Stored, plan DrillPlan, d *report.Drill, result *report.Source, observe holdfast.Observer) (err error) {
+// unreached tells of the assertions that nobody got to evaluate, because the source was not restored.
+func unreached(result *report.Source, assertions []Assertion) {
+	for _, assertion := range assertions {
+		line := report.Assertion{Name: assertion.Name, Query: assertion.Query, Result: report.Unknown, Detail: "the source was not restored"}
+		if assertion.Source == result.Name {
+			result.Assertions = append(result.Assertions, line)
+		}
+	}
+}
+
+// rehearsePlace restores one source and compares it. closeErr tells what the place could not remove: that accuses no backup.
+func rehearsePlace(ctx context.Context, stored source.Stored, plan DrillPlan, d *report.Drill, result *report.Source, observe holdfast.Observer, faults *readFaults) (err, closeErr error) {
 	timed := func(name string, step func() error) error {
 		observe(holdfast.Event{Kind: holdfast.EventPhase, Source: stored.Source, Message: name})
 		began := plan.Clock()
@@ -157,20 +185,24 @@ func rehearsePlace(ctx context.Context, stored source.Stored, plan DrillPlan, d 
 		place, err = plan.Place(ctx, stored, observe)
 		return err
 	}); err != nil {
-		return err
+		if !errors.Is(err, holdfast.ErrDifference) && !errors.Is(err, holdfast.ErrCannotTest) {
+			// Nothing of the backup was restored yet.
+			err = fmt.Errorf("%w: %w", holdfast.ErrCannotTest, err)
+		}
+		return err, nil
 	}
-	defer func() { err = errors.Join(err, place.Close()) }()
+	defer func() { closeErr = place.Close() }()
 	result.Started = true
 
-	if err := timed("restore", func() error { return place.Restore(ctx, watched(stored, observe)) }); err != nil {
-		return err
+	if err := timed("restore", func() error { return place.Restore(ctx, watched(stored, observe, faults.add)) }); err != nil {
+		return err, nil
 	}
 	var back source.Facts
 	if err := timed("compare", func() (err error) {
 		back, err = place.Check(ctx)
 		return err
 	}); err != nil {
-		return err
+		return err, nil
 	}
 	result.Compared = len(stored.Facts.Facts)
 	result.Notes = append(result.Notes, back.Notes...)
@@ -187,10 +219,12 @@ func rehearsePlace(ctx context.Context, stored source.Stored, plan DrillPlan, d 
 			result.Listed = append(result.Listed, fact.Class+" "+fact.Name+": "+fact.Text)
 		}
 	}
-	return assert(ctx, place, stored.Source, plan, result, timed)
+	assert(ctx, place, stored.Source, plan, result, timed)
+	return nil, nil
 }
 
-func assert(ctx context.Context, place source.Place, name holdfast.SourceName, plan DrillPlan, result *report.Source, timed func(string, func() error) error) error {
+// assert evaluates what the user asserts of one source.
+func assert(ctx context.Context, place source.Place, name holdfast.SourceName, plan DrillPlan, result *report.Source, timed func(string, func() error) error) {
 	for _, assertion := range plan.Assertions {
 		if assertion.Source != name {
 			continue
@@ -208,6 +242,8 @@ func assert(ctx context.Context, place source.Place, name holdfast.SourceName, p
 			return err
 		})
 		switch {
+		case errors.Is(err, holdfast.ErrCannotTest):
+			line.Result, line.Detail = report.Unknown, err.Error()
 		case err != nil:
 			line.Result, line.Detail = report.Failed, err.Error()
 		case !holds:
@@ -215,7 +251,6 @@ func assert(ctx context.Context, place source.Place, name holdfast.SourceName, p
 		}
 		result.Assertions = append(result.Assertions, line)
 	}
-	return nil
 }
 
 func describe(b *archive.Backup) report.Backup {
@@ -245,11 +280,9 @@ func verdict(d *report.Drill, err error) holdfast.Verdict {
 	}
 	for _, src := range d.Sources {
 		switch {
-		case src.CannotTest:
-			unknown = true
 		case src.Failed():
 			failed = true
-		case src.Untested():
+		case src.CannotTest, src.Untested():
 			unknown = true
 		}
 	}
@@ -297,7 +330,7 @@ func checklist(d *report.Drill, b *archive.Backup, err error) {
 // outcome turns a verdict into the error that decides the exit code.
 func outcome(d *report.Drill, err error) error {
 	if d.Verdict == holdfast.Proven {
-		return nil
+		return leftovers(d)
 	}
 	var lines []string
 	hint := holdfast.Hint(err)
@@ -317,4 +350,15 @@ func outcome(d *report.Drill, err error) error {
 		hint = "do not rely on this backup: drill an older one (`holdfast list`), make a new one, and find out what changed the store"
 	}
 	return holdfast.WithHint(fmt.Errorf("%w: %s", sentinel, summary(lines, 10)), hint)
+}
+
+// leftovers is the error of a drill that proved its backup and could not remove what it had made.
+func leftovers(d *report.Drill) error {
+	var problems []error
+	for _, src := range d.Sources {
+		if src.Leftover != "" {
+			problems = append(problems, holdfast.WithHint(sourceError(src.Name, errors.New(src.Leftover)), src.Hint))
+		}
+	}
+	return errors.Join(problems...)
 }

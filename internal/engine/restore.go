@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"holdfast"
@@ -72,7 +73,7 @@ func Restore(ctx context.Context, targets []Target, observe holdfast.Observer) (
 		for i, place := range places {
 			where, err := place.Commit(ctx)
 			if err != nil {
-				return results[:i], sourceError(results[i].Source, err)
+				return results[:i], sourceError(results[i].Source, inPlace(err, results[:i]))
 			}
 			results[i].Where = where
 		}
@@ -82,7 +83,7 @@ func Restore(ctx context.Context, targets []Target, observe holdfast.Observer) (
 }
 
 func bringBack(ctx context.Context, place source.Place, stored source.Stored, observe holdfast.Observer) (Restored, error) {
-	if err := place.Restore(ctx, watched(stored, observe)); err != nil {
+	if err := place.Restore(ctx, watched(stored, observe, nil)); err != nil {
 		return Restored{}, err
 	}
 	observe(holdfast.Event{Kind: holdfast.EventPhase, Source: stored.Source, Message: "compare with what was recorded"})
@@ -110,6 +111,18 @@ func bringBack(ctx context.Context, place source.Place, stored source.Stored, ob
 	return result, nil
 }
 
+// inPlace adds to the error of a commit what cannot be taken back any more.
+func inPlace(err error, done []Restored) error {
+	if len(done) == 0 {
+		return err
+	}
+	var names []string
+	for _, result := range done {
+		names = append(names, string(result.Source))
+	}
+	return fmt.Errorf("%w (in place already: %s)", err, strings.Join(names, ", "))
+}
+
 // summary joins at most limit lines and tells how many more there are.
 func summary(lines []string, limit int) string {
 	if len(lines) <= limit {
@@ -118,17 +131,21 @@ func summary(lines []string, limit int) string {
 	return fmt.Sprintf("%s; and %d more", strings.Join(lines[:limit], "; "), len(lines)-limit)
 }
 
-// watched lets observe see the bytes that are read from the items of stored.
-func watched(stored source.Stored, observe holdfast.Observer) source.Stored {
+// watched lets observe see the bytes that are read from the items of stored, and fault, when given, the errors.
+func watched(stored source.Stored, observe holdfast.Observer, fault func(error)) source.Stored {
+	if fault == nil {
+		fault = func(error) {}
+	}
 	items := make([]source.StoredItem, len(stored.Items))
 	for i, item := range stored.Items {
 		items[i] = item
-		items[i].Open = func(ctx context.Context) (readCloser, error) {
+		items[i].Open = func(ctx context.Context) (io.ReadCloser, error) {
 			r, err := item.Open(ctx)
 			if err != nil {
+				fault(err)
 				return nil, err
 			}
-			return &watchedReader{readCloser: r, tell: func(n int64) {
+			return &watchedReader{ReadCloser: r, fault: fault, tell: func(n int64) {
 				observe(holdfast.Event{Kind: holdfast.EventProgress, Source: stored.Source, Item: item.Name, Bytes: n, Total: item.Size})
 			}}, nil
 		}

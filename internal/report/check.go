@@ -37,6 +37,9 @@ func (s Source) Issues() []string {
 	if s.Error != "" {
 		issues = append(issues, prefix+s.Error)
 	}
+	if s.Leftover != "" {
+		issues = append(issues, prefix+"left behind: "+s.Leftover)
+	}
 	for _, difference := range s.Differences {
 		issues = append(issues, prefix+difference)
 	}

@@ -85,6 +85,7 @@ type Source struct {
 	Hint        string              `json:"hint,omitempty"`
 	CannotTest  bool                `json:"cannot_test,omitempty"` // Error says what is missing, and accuses nothing
 	Damaged     bool                `json:"damaged,omitempty"`     // Error says that what is stored is not what was written
+	Leftover    string              `json:"leftover,omitempty"`    // what the drill made and could not remove
 	Started     bool                `json:"started"`               // its throwaway stood
 	Properties  map[string]string   `json:"properties,omitempty"`
 	Assertions  []Assertion         `json:"assertions,omitempty"`
