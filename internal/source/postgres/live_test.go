@@ -224,6 +224,48 @@ func (b blocking) Read([]byte) (int, error) {
 	return 0, context.Cause(b.ctx)
 }
 
+// TestLeftoverOfAKilledRestore restores where a killed restore of the same backup left its staging, and where another one
+// is still at work in it.
+func TestLeftoverOfAKilledRestore(t *testing.T) {
+	stored := capture(t, options(t, withApplication(t, 15).URL("app")))
+	server := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	server.Exec(t, "postgres", `CREATE DATABASE back_restoring_abc`)
+	target := postgres.Target{URL: holdfast.NewSecret(server.URL("postgres")), Database: "back", ID: "abc"}
+
+	at := server.Connect(t, "back_restoring_abc")
+	p := open(t, target, ignore)
+	if err := p.Restore(t.Context(), stored); !errors.Is(err, holdfast.ErrBusy) || holdfast.Hint(err) == "" {
+		t.Errorf("with a session on it: %v", err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := server.Value(t, "postgres", `SELECT count(*) FROM pg_database WHERE datname = 'back_restoring_abc'`); got != "1" {
+		t.Fatal("a database in use was dropped")
+	}
+	if err := at.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	deadline := time.Now().Add(time.Minute)
+	for server.Value(t, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE datname = 'back_restoring_abc'`) != "0" {
+		if time.Now().After(deadline) {
+			t.Fatal("the session did not end")
+		}
+	}
+	p = open(t, target, ignore)
+	bring(t, p, stored)
+	if _, err := p.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := server.Value(t, "postgres", `SELECT count(*) FROM pg_database WHERE datname LIKE 'back%'`); got != "1" {
+		t.Errorf("%s databases are there", got)
+	}
+}
+
 func TestRestoreErrorsNameTheObject(t *testing.T) {
 	server := reader(t, bigTable, `CREATE ROLE lost_role; ALTER TABLE open_table OWNER TO lost_role`)
 	opt := options(t, server.URL("app"))

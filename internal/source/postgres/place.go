@@ -404,6 +404,29 @@ func (p *Place) restoreOne(ctx context.Context, s *staged, f *feeder) error {
 	return nil
 }
 
+// dropLeftover drops a staging database that a killed restore of the same backup left. A restore that still runs has
+// sessions on it.
+func (p *Place) dropLeftover(ctx context.Context, staging string) error {
+	exists, err := p.exists(ctx, staging)
+	if err != nil || !exists {
+		return err
+	}
+	conn, err := p.session(ctx)
+	if err != nil {
+		return err
+	}
+	var sessions int
+	if err := conn.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = $1`, staging).Scan(&sessions); err != nil {
+		return explainQuery("look for sessions on database "+quoteIdent(staging), err)
+	}
+	if sessions > 0 {
+		return holdfast.WithHint(fmt.Errorf("%w: %d sessions use database %s, where this restore would be staged", holdfast.ErrBusy, sessions, quoteIdent(staging)),
+			"wait for the other restore of this backup to end")
+	}
+	p.warn("database %s was left by a restore that was killed: it is dropped", quoteIdent(staging))
+	return p.exec(ctx, "drop database "+quoteIdent(staging), "DROP DATABASE "+quoteIdent(staging))
+}
+
 func (p *Place) createDatabase(ctx context.Context, s *staged) error {
 	conn, err := p.session(ctx)
 	if err != nil {
@@ -412,6 +435,9 @@ func (p *Place) createDatabase(ctx context.Context, s *staged) error {
 	if s.Provider == "icu" && p.major() < 15 || s.Provider == "builtin" && p.major() < 17 {
 		return holdfast.WithHint(fmt.Errorf("database %q sorts by the %s provider, which PostgreSQL %d does not have",
 			s.Name, s.Provider, p.major()), "restore on a server of the major version it came from, or a newer one")
+	}
+	if err := p.dropLeftover(ctx, s.staging); err != nil {
+		return err
 	}
 	if _, err := conn.Exec(ctx, s.createSQL(s.staging, p.major())); err != nil {
 		failed := explainQuery("create database "+quoteIdent(s.staging), err)
