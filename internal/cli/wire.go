@@ -234,7 +234,7 @@ func (s *scratchPlace) Close() error { return errors.Join(s.Place.Close(), s.fol
 func (s *scratchPlace) Assert(ctx context.Context, query string) (bool, error) {
 	asserter, ok := s.Place.(source.Asserter)
 	if !ok {
-		return false, errors.New("this kind of source takes no assertions")
+		return false, fmt.Errorf("%w: this kind of source takes no assertions", holdfast.ErrCannotTest)
 	}
 	return asserter.Assert(ctx, query)
 }

@@ -204,7 +204,7 @@ func rehearsePlace(ctx context.Context, stored source.Stored, plan DrillPlan, d 
 	}); err != nil {
 		return err, nil
 	}
-	result.Compared = len(stored.Facts.Facts)
+	result.Compared = compared(stored.Facts.Facts)
 	result.Notes = append(result.Notes, back.Notes...)
 	result.Rows = report.Rows(stored.Facts.Facts, back.Facts, shownRows)
 	for _, difference := range source.Compare(stored.Facts.Facts, back.Facts) {

@@ -95,7 +95,7 @@ func bringBack(ctx context.Context, place source.Place, stored source.Stored, ob
 	if s, ok := place.(selector); ok {
 		want = s.Selected(want)
 	}
-	result := Restored{Source: stored.Source, Checked: len(want)}
+	result := Restored{Source: stored.Source, Checked: compared(want)}
 	var failing []string
 	for _, difference := range source.Compare(want, back.Facts) {
 		if difference.Fails() {
@@ -109,6 +109,17 @@ func bringBack(ctx context.Context, place source.Place, stored source.Stored, ob
 			"nothing at the target was changed; `holdfast verify` and an older backup come next")
 	}
 	return result, nil
+}
+
+// compared counts the facts that a comparison looks at.
+func compared(facts []source.Fact) int {
+	n := 0
+	for _, fact := range facts {
+		if fact.Rule != source.Listed {
+			n++
+		}
+	}
+	return n
 }
 
 // inPlace adds to the error of a commit what cannot be taken back any more.
