@@ -1,6 +1,9 @@
 package holdfast
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // The sentinels that decide an exit code. Wrap them where the fact is known; cli maps them once.
 var (
@@ -41,4 +44,18 @@ func Hint(err error) string {
 		return h.hint
 	}
 	return ""
+}
+
+// Sentence is the text of err for a person. What marks the kind of an error is said once, whatever number of layers added
+// it, and not at all for bad usage, which needs no name.
+func Sentence(err error) string {
+	text := strings.ReplaceAll(err.Error(), ErrUsage.Error()+": ", "")
+	for _, mark := range []error{ErrDifference, ErrCannotTest, ErrIncomplete} {
+		said := mark.Error() + ": "
+		if first := strings.Index(text, said); first >= 0 {
+			rest := first + len(said)
+			text = text[:rest] + strings.ReplaceAll(text[rest:], said, "")
+		}
+	}
+	return text
 }

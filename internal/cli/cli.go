@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -152,26 +151,13 @@ func exitCode(err error) int {
 // tell prints an error as a sentence, and its hint on a line of its own.
 func (a *app) tell(err error) {
 	if a.flags.json {
-		a.printJSON(map[string]any{"event": "error", "message": sentence(err), "hint": holdfast.Hint(err), "exit": exitCode(err)})
+		a.printJSON(map[string]any{"event": "error", "message": holdfast.Sentence(err), "hint": holdfast.Hint(err), "exit": exitCode(err)})
 		return
 	}
-	fmt.Fprintln(a.Err, "holdfast: "+sentence(err))
+	fmt.Fprintln(a.Err, "holdfast: "+holdfast.Sentence(err))
 	if hint := holdfast.Hint(err); hint != "" {
 		fmt.Fprintln(a.Err, "  hint: "+hint)
 	}
-}
-
-// sentence is the text of an error with what marks its kind said once: every layer that knows the kind adds the mark.
-func sentence(err error) string {
-	text := strings.ReplaceAll(err.Error(), holdfast.ErrUsage.Error()+": ", "")
-	for _, mark := range []error{holdfast.ErrDifference, holdfast.ErrCannotTest, holdfast.ErrIncomplete} {
-		said := mark.Error() + ": "
-		if first := strings.Index(text, said); first >= 0 {
-			rest := first + len(said)
-			text = text[:rest] + strings.ReplaceAll(text[rest:], said, "")
-		}
-	}
-	return text
 }
 
 func (a *app) root() *cobra.Command {

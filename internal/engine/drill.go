@@ -148,7 +148,7 @@ func rehearseSource(ctx context.Context, stored source.Stored, plan DrillPlan, d
 	}
 	if err != nil {
 		accused := damage != nil || errors.Is(err, holdfast.ErrDifference)
-		result.Error = err.Error()
+		result.Error = holdfast.Sentence(err)
 		result.Damaged = damage != nil
 		result.CannotTest = !accused && (away != nil || errors.Is(err, holdfast.ErrCannotTest))
 		result.Hint = holdfast.Hint(err)
