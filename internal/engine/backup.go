@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"time"
 
 	"holdfast"
@@ -99,13 +100,16 @@ func fill(ctx context.Context, draft *archive.Draft, plan Plan, observe holdfast
 	var missed, missing []error // all, and those without which the backup is incomplete
 	for _, src := range plan.Sources {
 		observe(holdfast.Event{Kind: holdfast.EventPhase, Job: plan.Job, Backup: draft.Entry().ID, Source: src.Name, Message: "capture"})
-		facts, err := capture(ctx, draft, plan, src, observe)
+		heard := &warnings{pass: observe}
+		facts, err := capture(ctx, draft, plan, src, heard.observe)
 		if ctx.Err() != nil {
 			return Result{}, errors.Join(err, ctx.Err())
 		}
 		if err == nil {
 			for _, note := range facts.Notes {
-				observe(holdfast.Event{Kind: holdfast.EventWarning, Job: plan.Job, Source: src.Name, Message: note})
+				if !heard.has(note) {
+					observe(holdfast.Event{Kind: holdfast.EventWarning, Job: plan.Job, Source: src.Name, Message: note})
+				}
 			}
 			draft.Keep(archive.SourceEntry{Name: src.Name, Kind: src.Kind, Secret: src.Secret}, facts)
 			continue
@@ -137,6 +141,32 @@ func fill(ctx context.Context, draft *archive.Draft, plan Plan, observe holdfast
 		return Result{}, err
 	}
 	return Result{Entry: entry, Manifest: manifest, Missing: missing}, nil
+}
+
+// warnings passes events on and remembers what was warned of: a note of the facts that was told already is not told again.
+type warnings struct {
+	pass holdfast.Observer
+
+	mu    sync.Mutex // guards heard
+	heard map[string]bool
+}
+
+func (w *warnings) observe(e holdfast.Event) {
+	if e.Kind == holdfast.EventWarning {
+		w.mu.Lock()
+		if w.heard == nil {
+			w.heard = map[string]bool{}
+		}
+		w.heard[e.Message] = true
+		w.mu.Unlock()
+	}
+	w.pass(e)
+}
+
+func (w *warnings) has(message string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.heard[message]
 }
 
 // capture stores all items of one source. The first error decides; the capture is always closed.

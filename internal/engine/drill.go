@@ -206,7 +206,7 @@ func rehearsePlace(ctx context.Context, stored source.Stored, plan DrillPlan, d 
 	}
 	result.Compared = compared(stored.Facts.Facts)
 	result.Notes = append(result.Notes, back.Notes...)
-	result.Rows = report.Rows(stored.Facts.Facts, back.Facts, shownRows)
+	result.Rows, result.Unshown = report.Rows(stored.Facts.Facts, back.Facts, shownRows)
 	for _, difference := range source.Compare(stored.Facts.Facts, back.Facts) {
 		if difference.Fails() {
 			result.Differences = append(result.Differences, difference.String())

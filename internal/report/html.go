@@ -23,7 +23,8 @@ func HTML(d *Drill) ([]byte, error) {
 		"class":   func(v any) string { return strings.ReplaceAll(fmt.Sprint(v), " ", "-") },
 		"meaning": Meaning,
 		"summary": Summary,
-		"plain":   func(text string) string { return strings.ReplaceAll(text, "**", "") },
+		"visible": visible,
+		"unshown": Source.unshown,
 		"result":  Source.result,
 		"lists":   Source.lists,
 	}).Parse(page)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"holdfast"
 )
@@ -42,7 +43,7 @@ func Markdown(d *Drill) []byte {
 }
 
 func markdownSource(b *strings.Builder, src Source) {
-	fmt.Fprintf(b, "\n## Source %s (%s): %s\n\n", src.Name, src.Kind, src.result())
+	fmt.Fprintf(b, "\n## Source %s (%s): %s\n\n", cell(string(src.Name)), cell(string(src.Kind)), src.result())
 	if src.Error != "" {
 		fmt.Fprintf(b, "%s\n\n", cell(src.Error))
 	}
@@ -50,8 +51,15 @@ func markdownSource(b *strings.Builder, src Source) {
 	if len(src.Rows) > 0 {
 		b.WriteString("\n| | name | stored | restored | difference |\n|---|---|---:|---:|---|\n")
 		for _, row := range src.Rows {
-			fmt.Fprintf(b, "| %s | %s | %d %s | %d | %s |\n", row.Class, cell(row.Name), row.Stored, row.Unit, row.Restored, row.Difference())
+			difference := row.Difference()
+			if !row.Same {
+				difference = "**" + difference + "**"
+			}
+			fmt.Fprintf(b, "| %s | %s | %d %s | %d | %s |\n", cell(row.Class), cell(row.Name), row.Stored, row.Unit, row.Restored, difference)
 		}
+	}
+	if src.Unshown > 0 {
+		fmt.Fprintf(b, "\n%s\n", src.unshown())
 	}
 	for _, list := range src.lists() {
 		fmt.Fprintf(b, "\n%s:\n\n", list.Name)
@@ -105,9 +113,14 @@ func (r Row) Difference() string {
 	case r.Same:
 		return "none"
 	case r.Stored != r.Restored:
-		return fmt.Sprintf("**%+d**", r.Restored-r.Stored)
+		return fmt.Sprintf("%+d", r.Restored-r.Stored)
 	}
-	return "**other content**"
+	return "other content"
+}
+
+// unshown tells that a table is not all of it.
+func (s Source) unshown() string {
+	return fmt.Sprintf("And %d more that were compared and are the same.", s.Unshown)
 }
 
 type list struct {
@@ -148,13 +161,21 @@ func tick(r Result) string {
 	return "–"
 }
 
-// cell keeps text on one line and inside its table cell: names come from the data, and may hold anything.
+// cell keeps text on one line, inside its table cell, and text: names come from the data, and may hold anything. A link or
+// an image would let them reach out of the report.
 func cell(text string) string {
-	quoted := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+	return strings.NewReplacer("&", "&amp;", "<", "&lt;", "|", "&#124;", "`", "'", `\`, `\\`, "*", `\*`, "[", `\[`).Replace(visible(text))
+}
+
+// visible shows what could hide or turn round the text that follows it: line ends, control characters, marks of direction.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
 			return '␤'
+		case !unicode.IsPrint(r):
+			return '\uFFFD'
 		}
 		return r
 	}, text)
-	return strings.NewReplacer("|", `\|`, "<", "&lt;", "`", "'").Replace(quoted)
 }

@@ -75,6 +75,7 @@ type Source struct {
 	Kind        holdfast.Kind       `json:"kind"`
 	Secret      bool                `json:"secret"`
 	Rows        []Row               `json:"rows"`
+	Unshown     int                 `json:"rows_unshown,omitempty"` // rows that are the same and were left out of Rows
 	Differences []string            `json:"differences,omitempty"`
 	Texts       []string            `json:"texts,omitempty"` // "text differs", fails nothing
 	Listed      []string            `json:"listed,omitempty"`
@@ -133,14 +134,14 @@ func (d *Drill) Differences() (failing, texts, compared int) {
 }
 
 // Rows pairs the countable facts of both sides for the table of the report. Classes with neither rows nor bytes are left
-// to Differences. At most limit rows that are the same are kept per class; rows that differ are always kept.
-func Rows(stored, restored []source.Fact, limit int) []Row {
+// to Differences. At most limit rows that are the same are kept per class, and unshown counts the others; rows that differ
+// are always kept.
+func Rows(stored, restored []source.Fact, limit int) (rows []Row, unshown int) {
 	type key struct{ class, name string }
 	back := make(map[key]source.Fact, len(restored))
 	for _, fact := range restored {
 		back[key{fact.Class, fact.Name}] = fact
 	}
-	var rows []Row
 	kept := make(map[string]int)
 	for _, fact := range stored {
 		if fact.Rule != source.Exact || fact.Digest == "" {
@@ -154,13 +155,14 @@ func Rows(stored, restored []source.Fact, limit int) []Row {
 		row.Same = found && fact.Rows == other.Rows && fact.Bytes == other.Bytes && fact.Digest == other.Digest && fact.Text == other.Text
 		if row.Same {
 			if kept[fact.Class] >= limit {
+				unshown++
 				continue
 			}
 			kept[fact.Class]++
 		}
 		rows = append(rows, row)
 	}
-	return rows
+	return rows, unshown
 }
 
 // Size prints bytes for people, in powers of 1000.
@@ -182,7 +184,7 @@ func Span(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
 		return fmt.Sprintf("%.0f days", d.Hours()/24)
-	case d >= time.Minute:
+	case d.Round(100*time.Millisecond) >= time.Minute:
 		return d.Round(time.Second).String()
 	}
 	return fmt.Sprintf("%.1f s", d.Seconds())
