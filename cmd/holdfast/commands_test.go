@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -71,6 +72,7 @@ func (w *world) server(ts *testscript.TestScript, name string) *server {
 //	inventory DIR FILE           write down every file of a folder: mode, owner, times, size, target
 //	tmpfs DIR SIZE, readonly DIR, unmount DIR
 //	recovery DIR FILE DATABASE   make a shell script of the stock commands in DIR/RESTORE.txt
+//	jsonlines FILE               require that every line is a JSON object
 //	until FILE PATTERN           wait until the file matches
 //	signal INT|TERM|KILL         send a signal to the background command; ended N requires its exit code after wait
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
@@ -78,7 +80,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"code": code, "pgserver": pgserver, "pgstop": pgstop, "pgkill": pgkill, "pgstart": pgstart, "pguse": pguse,
 		"pglock": pglock, "pgunlock": pgunlock, "pgwait": pgwait, "sample": sampleApp, "grab": grab, "field": field,
 		"only": only, "count": count, "flip": flip, "cut": cut, "swap": swap, "inventory": inventory,
-		"tmpfs": tmpfs, "readonly": readonly, "unmount": unmount, "recovery": recovery, "until": until,
+		"tmpfs": tmpfs, "readonly": readonly, "unmount": unmount, "recovery": recovery, "until": until, "jsonlines": jsonLines,
 		"signal": sendSignal, "ended": ended,
 	}
 	wrapped := make(map[string]func(*testscript.TestScript, bool, []string), len(all))
@@ -378,6 +380,20 @@ func recovery(ts *testscript.TestScript, args []string) {
 		script += line + "\n"
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(script), 0o600))
+}
+
+func jsonLines(ts *testscript.TestScript, args []string) {
+	want(ts, args, 1, 1, "jsonlines FILE")
+	text := ts.ReadFile(args[0])
+	if text == "" {
+		ts.Fatalf("%s is empty", args[0])
+	}
+	for line := range strings.Lines(text) {
+		var value map[string]any
+		if err := json.Unmarshal([]byte(line), &value); err != nil {
+			ts.Fatalf("%v in line %q", err, line)
+		}
+	}
 }
 
 func until(ts *testscript.TestScript, args []string) {

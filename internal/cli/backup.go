@@ -120,7 +120,6 @@ func (a *app) showResult(result engine.Result, elapsed time.Duration) {
 	m := result.Manifest
 	if a.flags.json {
 		a.printJSON(map[string]any{"event": "backup", "id": m.ID, "job": m.Job, "complete": m.Complete, "stored": result.Entry.Size, "seconds": elapsed.Seconds()})
-		return
 	}
 	var plain int64
 	for _, item := range m.Items {
@@ -132,7 +131,7 @@ func (a *app) showResult(result engine.Result, elapsed time.Duration) {
 	if !m.Complete {
 		state = "committed, incomplete"
 	}
-	fmt.Fprintf(a.Out, "backup %s of job %s: %s; %s in %s (%s), %s; read back and signed\n",
+	a.result("backup %s of job %s: %s; %s in %s (%s), %s; read back and signed",
 		m.ID, m.Job, state, report.Size(plain), report.Size(result.Entry.Size), ratio(plain, result.Entry.Size), report.Span(elapsed))
 	if !result.Entry.Sealed {
 		a.printer.warn("this backup is not sealed: whoever reads the store can read it")

@@ -181,6 +181,8 @@ func (a *app) root() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.Version = a.Version
+	root.SetVersionTemplate("holdfast {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return holdfast.WithHint(fmt.Errorf("%w: %w", holdfast.ErrUsage, err), "`"+cmd.CommandPath()+" --help` lists the flags")
 	})

@@ -180,13 +180,13 @@ func (a *app) showDrill(b *archive.Backup, d *report.Drill, path string) {
 			"event": "drill", "id": b.Entry.ID, "verdict": d.Verdict, "compared": compared, "differences": failing, "text_differences": texts,
 			"rto_seconds": d.RTO().Seconds(), "rpo_seconds": d.RPO().Seconds(), "next_due": d.Next, "report": path,
 		})
-		return
+	} else {
+		a.printer.say("")
 	}
-	a.printer.say("")
 	for _, check := range d.Checks {
-		fmt.Fprintf(a.Out, "  %-11s %-18s %s\n", check.Name, check.Result, quoted(check.Detail))
+		a.result("  %-11s %-18s %s", check.Name, check.Result, quoted(check.Detail))
 	}
-	fmt.Fprintf(a.Out, "backup %s is %s: %d facts compared, %d differences, %d texts differ; RTO %s, RPO %s, next test due %s\n",
+	a.result("backup %s is %s: %d facts compared, %d differences, %d texts differ; RTO %s, RPO %s, next test due %s",
 		b.Entry.ID, strings.ToUpper(string(d.Verdict)), compared, failing, texts, report.Span(d.RTO()), report.Span(d.RPO()), d.Next.Format("2006-01-02"))
-	fmt.Fprintf(a.Out, "report: %s\n", path)
+	a.result("report: %s", path)
 }

@@ -76,6 +76,12 @@ func (a *app) keyListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if a.flags.json {
+				for _, key := range cfg.Keys {
+					a.printJSON(map[string]any{"key": key.Name, "ids": keyIDs(key), "holder": key.Holder, "expires": expiry(key, a.Now()), "jobs": jobsOf(cfg, key.Name)})
+				}
+				return nil
+			}
 			w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "KEY\tID\tHOLDER\tEXPIRES\tJOBS")
 			for _, key := range cfg.Keys {
@@ -184,7 +190,10 @@ func (a *app) keyCheck(ctx context.Context, repo *archive.Archive, f *storeFlags
 			problems = append(problems, fmt.Errorf("job %s: %w", name, err))
 			continue
 		}
-		fmt.Fprintf(a.Out, "job %s: opens backup %s of %s\n", name, entry.ID, entry.Time.Format(time.RFC3339))
+		if a.flags.json {
+			a.printJSON(map[string]any{"event": "key", "job": name, "id": entry.ID, "opens": true})
+		}
+		a.result("job %s: opens backup %s of %s", name, entry.ID, entry.Time.Format(time.RFC3339))
 	}
 	return errors.Join(problems...)
 }

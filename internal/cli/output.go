@@ -211,6 +211,17 @@ func (p *printer) endBar() {
 	}
 }
 
+// result prints the line that says what a command came to, unless the output is for machines, and logs it.
+func (a *app) result(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if !a.flags.json {
+		fmt.Fprintln(a.Out, text)
+	}
+	a.printer.mu.Lock()
+	defer a.printer.mu.Unlock()
+	a.printer.logLine(text)
+}
+
 // printJSON prints one value as one line.
 func (a *app) printJSON(value any) {
 	line, err := json.Marshal(value)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -122,9 +123,8 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 		}
 		if a.flags.json {
 			a.printJSON(map[string]any{"event": "restore", "id": b.Entry.ID, "source": result.Source, "where": result.Where, "compared": result.Checked, "texts": result.Texts})
-			continue
 		}
-		fmt.Fprintf(a.Out, "%s: restored, %s; %d facts compared, no difference\n", result.Source, result.Where, result.Checked)
+		a.result("%s: restored, %s; %d facts compared, no difference", result.Source, result.Where, result.Checked)
 		for _, text := range result.Texts {
 			a.printer.say("  " + quoted(text))
 		}
@@ -258,7 +258,11 @@ func writeNew(path string, r io.Reader) error {
 		return err
 	}
 	if _, err := file.ReadFrom(r); err != nil {
-		return errors.Join(err, file.Abort())
+		err = errors.Join(err, file.Abort())
+		if errors.Is(err, syscall.ENOSPC) {
+			return holdfast.WithHint(err, "make room, or write to another disk; nothing was left there")
+		}
+		return err
 	}
 	if err := file.Commit(); errors.Is(err, fs.ErrExist) {
 		return holdfast.WithHint(fmt.Errorf("%w: %s exists", holdfast.ErrUsage, path), "choose another name; nothing is overwritten")

@@ -53,10 +53,9 @@ func (a *app) verifyCommand() *cobra.Command {
 			}
 			if a.flags.json {
 				a.printJSON(map[string]any{"event": "verify", "id": b.Entry.ID, "level": depth.String(), "objects": objects, "bytes": bytes, "good": true})
-				return nil
 			}
-			_, err = fmt.Fprintf(a.Out, "backup %s: %s good, %d objects, %s\n", b.Entry.ID, depth, objects, report.Size(bytes))
-			return err
+			a.result("backup %s: %s good, %d objects, %s", b.Entry.ID, depth, objects, report.Size(bytes))
+			return nil
 		},
 	}
 	f.add(cmd)

@@ -208,9 +208,9 @@ func (p *Place) explainRestore(s *staged, said string, status error) error {
 			return holdfast.WithHint(fmt.Errorf("%w: %s", err, detail[1]), "the server cannot do what the dump asks for: use the same major version")
 		}
 		return p.cannot(err, "the server lacks an extension or a library that the database uses: install it there")
-	case "42704":
+	case "42704", "22023":
 		switch {
-		case strings.Contains(message, "collation"):
+		case strings.Contains(message, "collation") && code == "42704", strings.Contains(message, "could not create locale"):
 			return p.cannot(err, "the server's system lacks a locale that the database uses: install it there (Debian: the package locales, then locale-gen)")
 		case strings.Contains(message, "role"):
 			return holdfast.WithHint(err, "a role is missing on the server: back up the globals too, or create it first")
