@@ -29,7 +29,7 @@ type Lock struct {
 
 // Acquire takes the lock of job on store (its address) under the folder dir. When another process holds it the error
 // wraps holdfast.ErrBusy.
-func Acquire(dir string, store string, job holdfast.JobName) (*Lock, error) {
+func Acquire(dir, store string, job holdfast.JobName) (*Lock, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "runs"), 0o700); err != nil {
 		return nil, holdfast.WithHint(fmt.Errorf("make the state folder: %w", err), "choose another with --state or HOLDFAST_STATE")
 	}
@@ -55,7 +55,10 @@ func (l *Lock) Begun(run any) error {
 	if err != nil {
 		return fmt.Errorf("encode the record of the run: %w", err)
 	}
-	return durable.WriteFile(l.record, data, 0o600)
+	if err := durable.WriteFile(l.record, data, 0o600); err != nil {
+		return fmt.Errorf("record the run: %w", err)
+	}
+	return nil
 }
 
 // Left reads into run what an earlier run began and did not end. It reports whether there is any.

@@ -3,10 +3,11 @@
 // It hides how a folder's medium is told apart. Its laws: plaintext goes to memory or to an encrypted disk unless the
 // caller opted for a plain disk; there is room before anything is written; the folder is gone after Close. It is not its
 // job to know what is put there.
+//
+// BUG: memory is not told from memory that the kernel may swap to a plain disk.
 package scratch
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -31,19 +32,30 @@ type Folder struct {
 	Medium string // "memory", "encrypted disk" or "plain disk"
 }
 
+// kernel is what is asked about file systems, devices and memory.
+type kernel struct {
+	statfs  func(dir string, fs *unix.Statfs_t) error
+	block   string // the folder of sysfs with a folder for each block device, called MAJOR:MINOR
+	meminfo string // the file
+}
+
 // Open makes a folder. When there is no fit place for it, or no room, the error wraps holdfast.ErrCannotTest.
 func Open(opt Options) (*Folder, error) {
+	return open(opt, kernel{statfs: unix.Statfs, block: "/sys/dev/block", meminfo: "/proc/meminfo"})
+}
+
+func open(opt Options, k kernel) (*Folder, error) {
 	dir := opt.Dir
 	if dir == "" {
 		dir = "/dev/shm"
 	}
 	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
+	if err := k.statfs(dir, &fs); err != nil {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: scratch folder %s: %w", holdfast.ErrCannotTest, dir, err), "give a folder that exists with --scratch")
 	}
-	medium, err := mediumOf(dir, fs)
+	medium, err := k.mediumOf(dir, fs)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", holdfast.ErrCannotTest, err)
+		return nil, holdfast.WithHint(fmt.Errorf("%w: %w", holdfast.ErrCannotTest, err), "give another folder with --scratch")
 	}
 	if medium == "plain disk" && !opt.AllowDisk {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: scratch folder %s is on a disk that is not encrypted, and a drill writes plaintext", holdfast.ErrCannotTest, dir),
@@ -51,7 +63,7 @@ func Open(opt Options) (*Folder, error) {
 	}
 	free := int64(fs.Bavail) * fs.Bsize
 	if medium == "memory" {
-		free = min(free, availableMemory())
+		free = min(free, k.availableMemory())
 	}
 	if free < opt.Need {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: scratch folder %s has %d MB free, and this drill needs %d MB", holdfast.ErrCannotTest, dir, free>>20, opt.Need>>20),
@@ -59,7 +71,7 @@ func Open(opt Options) (*Folder, error) {
 	}
 	path, err := os.MkdirTemp(dir, "holdfast-drill-")
 	if err != nil {
-		return nil, fmt.Errorf("%w: make a scratch folder: %w", holdfast.ErrCannotTest, err)
+		return nil, holdfast.WithHint(fmt.Errorf("%w: make a scratch folder: %w", holdfast.ErrCannotTest, err), "give a folder that this user may write to with --scratch")
 	}
 	if err := os.Chmod(path, 0o711); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: make a scratch folder: %w", holdfast.ErrCannotTest, err), os.RemoveAll(path))
@@ -75,7 +87,7 @@ func (f *Folder) Close() error {
 	return nil
 }
 
-func mediumOf(dir string, fs unix.Statfs_t) (string, error) {
+func (k kernel) mediumOf(dir string, fs unix.Statfs_t) (string, error) {
 	if fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC {
 		return "memory", nil
 	}
@@ -83,20 +95,28 @@ func mediumOf(dir string, fs unix.Statfs_t) (string, error) {
 	if err := unix.Stat(dir, &stat); err != nil {
 		return "", fmt.Errorf("look at %s: %w", dir, err)
 	}
-	// A dm-crypt device names its type first in its device-mapper UUID; anything stacked on one lists it as a slave.
-	if encrypted(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev)), 0) {
+	if encrypted(filepath.Join(k.block, fmt.Sprintf("%d:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev))), 0) {
 		return "encrypted disk", nil
 	}
 	return "plain disk", nil
 }
 
-// encrypted reports whether the block device described in sysfs at dir, or all that it is made of, is dm-crypt.
+// maxDepth is far beyond any stack of devices that someone built on purpose.
+const maxDepth = 8
+
+// encrypted reports whether the block device described in sysfs at dir, or all that it is made of, is dm-crypt. A
+// device-mapper UUID begins with who made the device, and for cryptsetup the second word says what it is: dm-verity and
+// dm-integrity begin alike and encrypt nothing.
 func encrypted(dir string, depth int) bool {
-	if uuid, err := os.ReadFile(filepath.Join(dir, "dm", "uuid")); err == nil && bytes.HasPrefix(uuid, []byte("CRYPT-")) {
-		return true
+	if uuid, err := os.ReadFile(filepath.Join(dir, "dm", "uuid")); err == nil {
+		maker, rest, _ := strings.Cut(string(uuid), "-")
+		kind, _, _ := strings.Cut(rest, "-")
+		if maker == "CRYPT" && kind != "VERITY" && kind != "INTEGRITY" && kind != "SUBDEV" {
+			return true
+		}
 	}
 	slaves, err := filepath.Glob(filepath.Join(dir, "slaves", "*"))
-	if err != nil || len(slaves) == 0 || depth > 8 {
+	if err != nil || len(slaves) == 0 || depth == maxDepth {
 		return false
 	}
 	for _, slave := range slaves {
@@ -108,8 +128,8 @@ func encrypted(dir string, depth int) bool {
 }
 
 // availableMemory is what the kernel says can be had without swapping.
-func availableMemory() int64 {
-	data, err := os.ReadFile("/proc/meminfo")
+func (k kernel) availableMemory() int64 {
+	data, err := os.ReadFile(k.meminfo)
 	if err != nil {
 		return 0
 	}
