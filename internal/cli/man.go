@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -28,6 +29,9 @@ func (a *app) manCommand() *cobra.Command {
 				}
 				_, err = a.Out.Write(page)
 				return err
+			}
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return fmt.Errorf("make the folder of manual pages: %w", err)
 			}
 			return writeManPages(root, dir)
 		},
