@@ -1,21 +1,41 @@
 package holdfast
 
-import "log/slog"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
 
 const mask = "********"
 
 // Secret is a value that must not be shown. It prints, logs and marshals as a mask; Reveal is the one way to its
-// text, so that every use can be found by name.
-type Secret struct{ text string }
+// text, so that every use can be found by name. Two secrets are compared by what they reveal, never with ==.
+type Secret struct {
+	// A pointer, because package fmt prints the unexported fields of a struct without asking them how.
+	text *string
+}
 
 // NewSecret wraps text.
-func NewSecret(text string) Secret { return Secret{text} }
+func NewSecret(text string) Secret {
+	if text == "" {
+		return Secret{}
+	}
+	return Secret{&text}
+}
 
 // Reveal returns the secret itself.
-func (s Secret) Reveal() string { return s.text }
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // IsZero reports whether no secret is set.
-func (s Secret) IsZero() bool { return s.text == "" }
+func (s Secret) IsZero() bool { return s.text == nil }
+
+// Format writes a mask, whatever the verb.
+func (s Secret) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, mask) }
 
 // String returns a mask.
 func (s Secret) String() string { return mask }
