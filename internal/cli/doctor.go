@@ -39,7 +39,7 @@ func (a *app) doctorCommand() *cobra.Command {
 				}
 				jobs = []config.Job{job}
 			}
-			return a.doctor(cmd.Context(), cfg, jobs)
+			return a.doctor(cmd.Context(), cfg, jobs, flags.To != "")
 		},
 	}
 	f := cmd.Flags()
@@ -50,7 +50,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job) error {
+func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job, create bool) error {
 	failing := 0
 	show := func(where string, findings ...source.Finding) {
 		for _, finding := range findings {
@@ -62,7 +62,7 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job)
 	}
 	for _, job := range jobs {
 		where := "job " + string(job.Name)
-		show(where, storeFindings(job)...)
+		show(where, storeFindings(job, create)...)
 		show(where, a.keyFindings(ctx, cfg, job)...)
 		show(where, drillFindings(job)...)
 		sources, err := a.namedSources(ctx, cfg, job.Sources)
@@ -106,7 +106,11 @@ func (a *app) showFinding(where string, finding source.Finding) {
 	}
 }
 
-func storeFindings(job config.Job) []source.Finding {
+// storeFindings looks whether the store is there; a backup with --to makes one.
+func storeFindings(job config.Job, create bool) []source.Finding {
+	if _, err := os.Lstat(job.Store.Path); create && errors.Is(err, os.ErrNotExist) {
+		return []source.Finding{{Severity: source.Fine, Message: "store " + job.Store.Path + " is made by the first backup"}}
+	}
 	if _, err := openStore(job.Store, false); err != nil {
 		return []source.Finding{failure(err)}
 	}

@@ -68,7 +68,7 @@ func (a *app) init(ctx context.Context, f *initFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := a.askInit(f); err != nil {
+	if err := a.askInit(ctx, f); err != nil {
 		return err
 	}
 	job, err := initJob(f, a.Environ)
@@ -119,13 +119,13 @@ func (a *app) newConfigPath() (string, error) {
 }
 
 // askInit asks for what flags did not give.
-func (a *app) askInit(f *initFlags) error {
+func (a *app) askInit(ctx context.Context, f *initFlags) error {
 	missing := f.store == "" || len(f.sources) == 0
 	if missing && (f.yes || !a.interactive()) {
 		return holdfast.WithHint(fmt.Errorf("%w: init needs to know what to back up and where to", holdfast.ErrUsage), "give --store FOLDER and --source SOURCE, or run it at a terminal")
 	}
 	if f.store == "" {
-		answer, err := a.ask("folder that keeps the backups [/srv/backups]: ")
+		answer, err := a.ask(ctx, "folder that keeps the backups [/srv/backups]: ")
 		if err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func (a *app) askInit(f *initFlags) error {
 		}
 	}
 	for len(f.sources) == 0 || missing {
-		answer, err := a.ask("a source (postgres://USER@HOST/DATABASE, sqlite:FILE, files:FOLDER, secrets:FILE; empty when done): ")
+		answer, err := a.ask(ctx, "a source (postgres://USER@HOST/DATABASE, sqlite:FILE, files:FOLDER, secrets:FILE; empty when done): ")
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"holdfast"
 	"holdfast/internal/archive"
@@ -104,7 +105,7 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 	if err != nil {
 		return err
 	}
-	if err := a.confirm(b, destinations, f.confirm); err != nil {
+	if err := a.confirm(ctx, b, destinations, f.confirm); err != nil {
 		return err
 	}
 	targets, err := a.targets(cfg, f, b, destinations)
@@ -171,7 +172,7 @@ func (a *app) askBackup(ctx context.Context, repo *archive.Archive, f *restoreFl
 	if len(entries) == 0 || !a.interactive() {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: no backup was chosen", holdfast.ErrUsage), "give an ID from the list, or --latest")
 	}
-	answer, err := a.ask("ID of the backup to restore: ")
+	answer, err := a.ask(ctx, "ID of the backup to restore: ")
 	if err != nil {
 		return nil, err
 	}
@@ -182,19 +183,41 @@ func (a *app) askBackup(ctx context.Context, repo *archive.Archive, f *restoreFl
 }
 
 // ask prints a question and reads one line.
-func (a *app) ask(question string) (string, error) {
+func (a *app) ask(ctx context.Context, question string) (string, error) {
 	fmt.Fprint(a.Err, question)
-	line, err := bufio.NewReader(oneByte{a.In}).ReadString('\n')
+	line, err := bufio.NewReader(&answers{ctx: ctx, file: a.In}).ReadString('\n')
+	if ctx.Err() != nil {
+		fmt.Fprintln(a.Err)
+		return "", holdfast.ErrInterrupted
+	}
 	if err != nil && !(errors.Is(err, io.EOF) && line != "") {
 		return "", fmt.Errorf("%w: no answer: %w", holdfast.ErrUsage, err)
 	}
 	return strings.TrimSpace(line), nil
 }
 
-// oneByte keeps a buffered reader from taking more of the input than the line it is asked for.
-type oneByte struct{ r io.Reader }
+// answers reads what is typed, byte by byte, so that a buffered reader takes no more of the input than the line it is asked
+// for. It stops waiting when ctx ends: nobody should have to type on to be let go.
+type answers struct {
+	ctx  context.Context // of the one question
+	file *os.File
+}
 
-func (o oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(1, len(p))]) }
+func (r *answers) Read(p []byte) (int, error) {
+	waiting := []unix.PollFd{{Fd: int32(r.file.Fd()), Events: unix.POLLIN}}
+	for {
+		if err := r.ctx.Err(); err != nil {
+			return 0, err
+		}
+		n, err := unix.Poll(waiting, 100)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return 0, err
+		}
+		if n > 0 {
+			return r.file.Read(p[:min(1, len(p))])
+		}
+	}
+}
 
 func choose(all []source.Stored, names []string) ([]source.Stored, error) {
 	if len(names) == 0 {
@@ -399,7 +422,7 @@ func isConnection(text string) bool {
 }
 
 // confirm shows the plan and asks for the typed words, or takes them from --confirm where nobody can type.
-func (a *app) confirm(b *archive.Backup, destinations []destination, given string) error {
+func (a *app) confirm(ctx context.Context, b *archive.Backup, destinations []destination, given string) error {
 	a.printer.say(fmt.Sprintf("restore backup %s of %s (job %s, host %s):", b.Entry.ID, b.Entry.Time.Format("2006-01-02 15:04:05 UTC"), b.Entry.Job, b.Manifest.Host))
 	var overwritten []string
 	for _, d := range destinations {
@@ -419,7 +442,7 @@ func (a *app) confirm(b *archive.Backup, destinations []destination, given strin
 		}
 		return holdfast.WithHint(fmt.Errorf("%w: nobody is there to confirm the restore", holdfast.ErrUsage), "give --confirm RESTORE")
 	}
-	word, err := a.ask("type RESTORE to go on: ")
+	word, err := a.ask(ctx, "type RESTORE to go on: ")
 	if err != nil {
 		return err
 	}
@@ -427,7 +450,7 @@ func (a *app) confirm(b *archive.Backup, destinations []destination, given strin
 		return fmt.Errorf("%w: the word was not RESTORE; nothing was changed", holdfast.ErrUsage)
 	}
 	for _, name := range overwritten {
-		word, err := a.ask("type the name of what is overwritten (" + name + "): ")
+		word, err := a.ask(ctx, "type the name of what is overwritten ("+name+"): ")
 		if err != nil {
 			return err
 		}
