@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -217,6 +218,23 @@ func TestSecretIsNeverStoredUnsealed(t *testing.T) {
 		if data, _ := k.memory.Bytes(name); strings.Contains(string(data), "content of keys") || strings.Contains(name, "keys") {
 			t.Errorf("%s has it", name)
 		}
+	}
+}
+
+func TestEachWarningIsToldOnce(t *testing.T) {
+	k := newKit(t)
+	f := &fake{name: "app", content: "x", warning: "a role was changed", notes: []string{"a role was changed", "a view is not proven"}}
+	if _, err := k.backup(t, f.named()); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, e := range k.events {
+		if e.Kind == holdfast.EventWarning {
+			told = append(told, string(e.Source)+": "+e.Message)
+		}
+	}
+	if want := []string{"app: a role was changed", "app: a view is not proven"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
 	}
 }
 

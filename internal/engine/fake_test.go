@@ -134,6 +134,8 @@ type fake struct {
 	content                                string
 	capture, open, read, end, facts, close error
 	reading                                func() // called at the first read
+	warning                                string // told while capturing
+	notes                                  []string
 	captured, closed                       int
 }
 
@@ -145,7 +147,10 @@ func good(name holdfast.SourceName) engine.NamedSource {
 	return (&fake{name: name, content: "content of " + string(name)}).named()
 }
 
-func (f *fake) Capture(context.Context, holdfast.Observer) (source.Capture, error) {
+func (f *fake) Capture(_ context.Context, observe holdfast.Observer) (source.Capture, error) {
+	if f.warning != "" {
+		observe(holdfast.Event{Kind: holdfast.EventWarning, Message: f.warning})
+	}
 	if f.capture != nil {
 		return nil, f.capture
 	}
@@ -170,7 +175,11 @@ func (v view) Items() []source.Item {
 	}}}
 }
 
-func (v view) Facts(context.Context) (source.Facts, error) { return factsOf(v.f.content), v.f.facts }
+func (v view) Facts(context.Context) (source.Facts, error) {
+	facts := factsOf(v.f.content)
+	facts.Notes = v.f.notes
+	return facts, v.f.facts
+}
 
 func (v view) Close() error { v.f.closed++; return v.f.close }
 

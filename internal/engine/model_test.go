@@ -30,20 +30,24 @@ type model struct {
 	backups map[holdfast.BackupID]*modelled
 }
 
+// pick returns nil when there is no backup yet.
 func (m *model) pick(t *rapid.T) (archive.Entry, *modelled) {
 	entries, err := m.kit.archive().List(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(entries) == 0 {
-		t.Skip("no backup yet")
+		return archive.Entry{}, nil
 	}
 	entry := rapid.SampledFrom(entries).Draw(t, "backup")
 	return entry, m.backups[entry.ID]
 }
 
-// open returns nil for a backup that must not open.
+// open returns nil for a backup that must not open, or when there is none.
 func (m *model) open(t *rapid.T, entry archive.Entry, want *modelled) *archive.Backup {
+	if want == nil {
+		return nil
+	}
 	b, err := m.kit.archive().Open(t.Context(), entry)
 	if want.unopened != errors.Is(err, holdfast.ErrDifference) || !want.unopened && err != nil {
 		t.Fatalf("open %s: %v; its signature is gone: %v", entry.ID, err, want.unopened)
@@ -51,7 +55,7 @@ func (m *model) open(t *rapid.T, entry archive.Entry, want *modelled) *archive.B
 	return b
 }
 
-func (m *model) Backup(t *rapid.T) {
+func (m *model) backup(t *rapid.T) {
 	var sources []engine.NamedSource
 	want := &modelled{}
 	for _, name := range []holdfast.SourceName{"one", "two", "three"} {
@@ -75,8 +79,11 @@ func (m *model) Backup(t *rapid.T) {
 	}
 }
 
-func (m *model) Damage(t *rapid.T) {
+func (m *model) damage(t *rapid.T) {
 	entry, want := m.pick(t)
+	if want == nil {
+		return
+	}
 	var names []string
 	for _, name := range m.kit.memory.Names() {
 		if strings.HasPrefix(name, "data/") && strings.Contains(name, "."+string(entry.ID)+"/") {
@@ -84,7 +91,7 @@ func (m *model) Damage(t *rapid.T) {
 		}
 	}
 	if len(names) == 0 {
-		t.Skip("nothing is left of it")
+		return
 	}
 	name := rapid.SampledFrom(names).Draw(t, "object")
 	signature, text := path.Base(name) == "manifest.json.sig", path.Base(name) == "RESTORE.txt"
@@ -107,7 +114,7 @@ func (m *model) Damage(t *rapid.T) {
 	want.damaged = want.damaged || !text
 }
 
-func (m *model) Verify(t *rapid.T) {
+func (m *model) verify(t *rapid.T) {
 	entry, want := m.pick(t)
 	b := m.open(t, entry, want)
 	if b == nil {
@@ -119,7 +126,7 @@ func (m *model) Verify(t *rapid.T) {
 	}
 }
 
-func (m *model) Drill(t *rapid.T) {
+func (m *model) drill(t *rapid.T) {
 	entry, want := m.pick(t)
 	b := m.open(t, entry, want)
 	if b == nil {
@@ -143,8 +150,8 @@ func (m *model) Drill(t *rapid.T) {
 	}
 }
 
-// Check runs after every step: the archive lists what the model has.
-func (m *model) Check(t *rapid.T) {
+// check runs after every step: the archive lists what the model has.
+func (m *model) check(t *rapid.T) {
 	entries, err := m.kit.archive().List(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +171,11 @@ func (m *model) Check(t *rapid.T) {
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := &model{kit: newKit(t), backups: map[holdfast.BackupID]*modelled{}}
-		r.Repeat(map[string]func(*rapid.T){"backup": m.Backup, "damage": m.Damage, "verify": m.Verify, "drill": m.Drill, "": m.Check})
+		steps := rapid.SliceOfN(rapid.SampledFrom([]string{"backup", "backup", "damage", "verify", "drill"}), 2, 12).Draw(r, "steps")
+		for _, step := range steps {
+			map[string]func(*rapid.T){"backup": m.backup, "damage": m.damage, "verify": m.verify, "drill": m.drill}[step](r)
+			m.check(r)
+		}
 		for id, want := range m.backups {
 			if want.damaged || want.stained || want.unopened {
 				continue
