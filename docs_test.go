@@ -63,7 +63,7 @@ func (p page) lines(found func(number int, line string, code bool)) {
 	}
 }
 
-var notInAnchors = regexp.MustCompile("[^\\p{L}\\p{N} _-]")
+var notInAnchors = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 
 // anchors are the names that a page's headings can be linked by.
 func (p page) anchors() []string {
