@@ -16,6 +16,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/archive"
+	"holdfast/internal/seal"
 	"holdfast/internal/source"
 	"holdfast/internal/store"
 )
@@ -96,6 +97,19 @@ func TestUnsealedFactsHaveNoDigestOfWhatIsMissing(t *testing.T) {
 		if strings.HasSuffix(name, ".age") {
 			t.Errorf("%s has the suffix of what is sealed", name)
 		}
+		if data, _ := k.memory.Bytes(name); strings.HasSuffix(name, "/facts.json.zst") {
+			r, err := seal.NewReader(bytes.NewReader(data), seal.ReadOptions{Plain: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			facts, err := io.ReadAll(r)
+			if err := errors.Join(err, r.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(facts), "lost.tar") || !strings.Contains(string(facts), "app.sql") {
+				t.Errorf("the facts are %s", facts)
+			}
+		}
 	}
 	b, err := k.archive().Open(t.Context(), entry)
 	if err != nil {
@@ -170,6 +184,25 @@ func TestItemThatEndsBadly(t *testing.T) {
 			t.Errorf("error %v, objects %q", err, k.memory.Names())
 		}
 	})
+}
+
+// What ended badly is never visible, not even until it is deleted: a crash may come in between.
+func TestItemThatEndsBadlyIsNeverVisible(t *testing.T) {
+	k := newKit(t)
+	c := &counting{Driver: k.memory}
+	opt := k.options()
+	opt.PartSize = 1 << 30
+	d, err := archive.New(store.New(c, store.Options{Attempts: 1}), opt).Create(header(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &closing{Reader: bytes.NewReader(noise(8<<20, 1)), err: errors.New("exit status 1")}
+	if _, err := d.Put(t.Context(), "bad", source.Item{Name: "bad.sql", Open: func(context.Context) (io.ReadCloser, error) { return r, nil }}, nil); err == nil {
+		t.Error("the item is said to be stored")
+	}
+	if c.stored != 0 {
+		t.Errorf("%d objects became visible", c.stored)
+	}
 }
 
 func TestStoreFaultIsToldFromSourceFault(t *testing.T) {
@@ -264,6 +297,22 @@ func TestNothingToCommit(t *testing.T) {
 	}
 }
 
+func TestNamesThatNoListWouldShow(t *testing.T) {
+	k := newKit(t)
+	for name, change := range map[string]func(*archive.Header){
+		"kind": func(h *archive.Header) { h.Kind = "differential" },
+		"job":  func(h *archive.Header) { h.Job = "App" },
+		"id":   func(h *archive.Header) { h.ID = "short" },
+		"time": func(h *archive.Header) { h.Time = time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC) },
+	} {
+		h := header(0)
+		change(&h)
+		if _, err := k.archive().Create(h); !errors.Is(err, holdfast.ErrUsage) {
+			t.Errorf("a wrong %s: %v, want ErrUsage", name, err)
+		}
+	}
+}
+
 // What is lost between writing and the manifest is noticed before the backup exists.
 func TestReadBack(t *testing.T) {
 	for _, harm := range []string{"flip", "gone"} {
@@ -310,10 +359,18 @@ func TestOptionalSources(t *testing.T) {
 	}
 }
 
-// counting counts the calls that open objects.
+// counting counts the calls that open and list objects, and the objects that became visible.
 type counting struct {
 	store.Driver
-	opens, lists int
+	opens, lists, stored int
+}
+
+func (c *counting) Put(ctx context.Context, name string, r io.Reader) error {
+	err := c.Driver.Put(ctx, name, r)
+	if err == nil {
+		c.stored++
+	}
+	return err
 }
 
 func (c *counting) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {

@@ -56,9 +56,14 @@ func (a *Archive) Create(h Header) (*Draft, error) {
 	for _, recipient := range a.opt.Seal.Recipients {
 		keys = append(keys, recipient.KeyID())
 	}
+	entry := Entry{Job: h.Job, ID: h.ID, Time: at, Kind: h.Kind, Sealed: !a.opt.Seal.Plain}
+	if _, ok := parseCommit(entry.commitName()); !ok {
+		// It would be written, and no list would ever show it.
+		return nil, fmt.Errorf("%w: no backup can be called %s", holdfast.ErrUsage, entry.commitName())
+	}
 	return &Draft{
 		archive: a,
-		entry:   Entry{Job: h.Job, ID: h.ID, Time: at, Kind: h.Kind, Sealed: !a.opt.Seal.Plain},
+		entry:   entry,
 		manifest: Manifest{
 			Format: formatName, ID: h.ID, Job: h.Job, Host: h.Host, Time: at, Kind: h.Kind, Reason: h.Reason,
 			Seal: sealed, Keys: keys, Signer: a.opt.Signer.PublicKey().Fingerprint(),

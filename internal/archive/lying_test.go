@@ -16,6 +16,7 @@ import (
 	"holdfast"
 	"holdfast/internal/archive"
 	"holdfast/internal/seal"
+	"holdfast/internal/source"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -171,6 +172,38 @@ func TestSwappedObjects(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A manifest that gives one item the bytes of another of the same size is refused by the digest in the facts.
+func TestItemsExchangedInASignedManifest(t *testing.T) {
+	k := newKit(t)
+	d, err := k.archive().Create(header(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []holdfast.SourceName{"one", "two"} {
+		if _, err := d.Put(t.Context(), name, item(string(name)+".sql", []byte("content of "+name)), nil); err != nil {
+			t.Fatal(err)
+		}
+		d.Keep(archive.SourceEntry{Name: name, Kind: holdfast.KindPostgres}, source.Facts{})
+	}
+	entry, m, err := d.Commit(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := m.Items[0], m.Items[1]
+	m.Items[0].Name, m.Items[0].Source, m.Items[1].Name, m.Items[1].Source = two.Name, two.Source, one.Name, one.Source
+	data, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := k.signer.Sign("holdfast-manifest", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.memory.Corrupt(commitName(k, entry), func([]byte) []byte { return data })
+	k.memory.Corrupt(signatureName(k, entry), func([]byte) []byte { return signature })
+	mustRefuse(t, k, entry)
 }
 
 // edit returns the manifest with one key replaced.
@@ -511,6 +544,8 @@ func TestOtherIdentity(t *testing.T) {
 	}
 	if _, err := b.Stored(t.Context()); !errors.Is(err, seal.ErrNoIdentity) || errors.Is(err, holdfast.ErrDifference) {
 		t.Errorf("error %v, want ErrNoIdentity and no difference", err)
+	} else if key := k.recipients[0].KeyID(); !strings.Contains(holdfast.Hint(err), key) {
+		t.Errorf("the hint %q does not name the key %s", holdfast.Hint(err), key)
 	}
 	opt.Identities = nil
 	b, err = k.archiveWith(opt).Open(t.Context(), entry)

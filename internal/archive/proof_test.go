@@ -119,6 +119,17 @@ func TestForgedProof(t *testing.T) {
 		k.memory.Corrupt(signature, func([]byte) []byte { return forged })
 		refused(t, k, b, proof)
 	})
+	t.Run("of another manifest of the same name", func(t *testing.T) {
+		k := base.on(base.memory.Clone())
+		other := bytes.Replace(data, []byte(b.Digest), []byte(strings.Repeat("0", 64)), 1)
+		resigned, err := base.signer.Sign("holdfast-proof", other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.memory.Corrupt(name, func([]byte) []byte { return other })
+		k.memory.Corrupt(signature, func([]byte) []byte { return resigned })
+		refused(t, k, b, proof)
+	})
 	t.Run("without signature", func(t *testing.T) {
 		k := base.on(base.memory.Clone())
 		if err := k.memory.Delete(t.Context(), signature); err != nil {
