@@ -53,6 +53,8 @@ func openingLines(item ItemEntry) []string {
 	switch {
 	case strings.HasSuffix(rest, ".globals.sql"):
 		return []string{"# roles and tablespaces of the cluster; those that exist already give an error that does no harm", pipe + " | psql -X postgres"}
+	case strings.HasSuffix(rest, ".postgres.create.sql"):
+		return []string{"# settings of the database postgres, which every cluster has: that it exists is an error that does no harm", pipe + " | psql -X postgres"}
 	case strings.HasSuffix(rest, ".create.sql"):
 		return []string{"# creates the database with its encoding, owner and settings", pipe + " | psql -X -v ON_ERROR_STOP=1 postgres"}
 	case strings.HasSuffix(rest, ".sql"):

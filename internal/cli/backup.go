@@ -119,7 +119,7 @@ func (a *app) cleanUp(ctx context.Context, repo *archive.Archive, lock *joblock.
 func (a *app) showResult(result engine.Result, elapsed time.Duration) {
 	m := result.Manifest
 	if a.flags.json {
-		a.printJSON(map[string]any{"event": "backup", "id": m.ID, "job": m.Job, "complete": m.Complete, "stored": result.Entry.Size, "seconds": elapsed.Seconds()})
+		a.printEvent("backup", map[string]any{"id": m.ID, "job": m.Job, "complete": m.Complete, "stored": result.Entry.Size, "seconds": elapsed.Seconds()})
 	}
 	var plain int64
 	for _, item := range m.Items {

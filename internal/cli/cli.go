@@ -151,7 +151,7 @@ func exitCode(err error) int {
 // tell prints an error as a sentence, and its hint on a line of its own.
 func (a *app) tell(err error) {
 	if a.flags.json {
-		a.printJSON(map[string]any{"event": "error", "message": holdfast.Sentence(err), "hint": holdfast.Hint(err), "exit": exitCode(err)})
+		a.printEvent("error", map[string]any{"message": holdfast.Sentence(err), "hint": holdfast.Hint(err), "exit": exitCode(err)})
 		return
 	}
 	fmt.Fprintln(a.Err, "holdfast: "+holdfast.Sentence(err))
@@ -189,7 +189,7 @@ func (a *app) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.flags.config, "config", "", "configuration `FILE` (default /etc/holdfast/holdfast.yaml, or below ~/.config)")
 	flags.BoolVar(&a.flags.json, "json", false, "print JSON lines")
-	flags.BoolVarP(&a.flags.quiet, "quiet", "q", false, "no progress")
+	flags.BoolVarP(&a.flags.quiet, "quiet", "q", false, "print results and warnings only")
 	flags.StringVar(&a.flags.state, "state", "", "`FOLDER` of locks, the signer and reports")
 	flags.StringVar(&a.flags.logFile, "log-file", "", "append what is printed to `FILE` (mode 0640)")
 	root.AddCommand(

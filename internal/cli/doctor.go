@@ -78,6 +78,11 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job,
 			if err != nil {
 				findings = append(findings, failure(err))
 			}
+			for i := range findings {
+				if src.Optional && findings[i].Severity == source.Fails {
+					findings[i].Severity = source.Warns
+				}
+			}
 			if len(findings) == 0 {
 				findings = []source.Finding{{Severity: source.Fine, Message: "can be backed up"}}
 			}
@@ -96,7 +101,7 @@ func failure(err error) source.Finding {
 
 func (a *app) showFinding(where string, finding source.Finding) {
 	if a.flags.json {
-		a.printJSON(map[string]any{"event": "finding", "where": where, "severity": finding.Severity, "message": finding.Message, "fix": finding.Fix})
+		a.printEvent("finding", map[string]any{"where": where, "severity": finding.Severity, "message": finding.Message, "fix": finding.Fix})
 		return
 	}
 	marks := map[source.Severity]string{source.Fine: "  ok   ", source.Warns: "  warn ", source.Fails: "  FAIL "}
@@ -134,7 +139,10 @@ func (a *app) keyFindings(ctx context.Context, cfg *config.Config, job config.Jo
 		if !key.Passphrase.IsZero() {
 			findings = append(findings, source.Finding{Severity: source.Warns, Message: "this host itself can read its backups: it has the passphrase of key " + key.Name, Fix: "seal to a public key instead (`holdfast key new` on another machine)"})
 		}
-		if left := key.Expires.Sub(a.Now()); !key.Expires.IsZero() && left < 30*24*time.Hour {
+		left := key.Expires.Sub(a.Now())
+		if !key.Expires.IsZero() && left < -24*time.Hour {
+			findings = append(findings, source.Finding{Severity: source.Fails, Message: "key " + key.Name + " expired on " + key.Expires.Format(time.DateOnly) + ": backups are refused", Fix: "seal to a new key, or give the key a later date"})
+		} else if !key.Expires.IsZero() && left < 30*24*time.Hour {
 			findings = append(findings, source.Finding{Severity: source.Warns, Message: "key " + key.Name + " expires on " + key.Expires.Format(time.DateOnly), Fix: "add a new key to the job's recipients"})
 		}
 	}
@@ -144,7 +152,11 @@ func (a *app) keyFindings(ctx context.Context, cfg *config.Config, job config.Jo
 		findings = append(findings, source.Finding{Severity: source.Warns, Message: "this host itself can read its backups: the identity is at " + cfg.Identity, Fix: "move it off this host, to two safe places"})
 	}
 	if len(findings) == 0 {
-		findings = []source.Finding{{Severity: source.Fine, Message: "this host cannot read its own backups"}}
+		message := "sealed to public keys; no identity was given to look at"
+		if cfg.Identity != "" {
+			message = "the identity at " + cfg.Identity + " does not open its backups"
+		}
+		findings = []source.Finding{{Severity: source.Fine, Message: message}}
 	}
 	return findings
 }

@@ -163,7 +163,7 @@ func writeReport(dir string, d *report.Drill) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	stem := filepath.Join(dir, fmt.Sprintf("drill-%s-%s", d.Backup.ID, d.Started.Format("20060102T150405Z")))
+	stem := filepath.Join(dir, fmt.Sprintf("drill-%s-%s", d.Backup.ID, d.Started.Format("20060102T150405.000Z")))
 	if err := durable.WriteFile(stem+".md", report.Markdown(d), 0o600); err != nil {
 		return "", fmt.Errorf("write the report: %w", err)
 	}
@@ -176,8 +176,7 @@ func writeReport(dir string, d *report.Drill) (string, error) {
 func (a *app) showDrill(b *archive.Backup, d *report.Drill, path string) {
 	failing, texts, compared := d.Differences()
 	if a.flags.json {
-		a.printJSON(map[string]any{
-			"event": "drill", "id": b.Entry.ID, "verdict": d.Verdict, "compared": compared, "differences": failing, "text_differences": texts,
+		a.printEvent("drill", map[string]any{"id": b.Entry.ID, "verdict": d.Verdict, "compared": compared, "differences": failing, "text_differences": texts,
 			"rto_seconds": d.RTO().Seconds(), "rpo_seconds": d.RPO().Seconds(), "next_due": d.Next, "report": path,
 		})
 	} else {

@@ -89,7 +89,11 @@ func (a *app) init(ctx context.Context, f *initFlags) error {
 	if _, err := openStore(job.Store, true); err != nil {
 		return err
 	}
-	text := config.Template(config.TemplateOptions{Host: f.host, State: a.flags.state, Job: job})
+	state, err := a.chosenState(cfg)
+	if err != nil {
+		return err
+	}
+	text := config.Template(config.TemplateOptions{Host: f.host, State: state, Job: job})
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("make the folder of the configuration: %w", err)
 	}
@@ -101,6 +105,19 @@ func (a *app) init(ctx context.Context, f *initFlags) error {
 	}
 	a.tellInit(kit, job, signer.PublicKey(), path)
 	return nil
+}
+
+// chosenState is the state folder to write down: the next run must find the same signing key, wherever it is started
+// and whatever its environment. The default is not written.
+func (a *app) chosenState(cfg *config.Config) (string, error) {
+	if a.flags.state == "" && a.env("HOLDFAST_STATE") == "" {
+		return "", nil
+	}
+	state, err := filepath.Abs(cfg.State)
+	if err != nil {
+		return "", fmt.Errorf("find the state folder: %w", err)
+	}
+	return state, nil
 }
 
 func (a *app) newConfigPath() (string, error) {
@@ -291,7 +308,11 @@ func (a *app) tellInit(k kit, job config.Job, key seal.PublicKey, path string) {
 	if k.identity != "" {
 		fmt.Fprintf(a.Out, "identity       %s\n", k.identity)
 	}
-	fmt.Fprintf(a.Out, "\n%s must leave this host now: copy it to two safe places, such as a password manager and\nan offline medium, then delete it here. "+
-		"It holds the identity that opens every backup, the recovery sheet,\nand allowed_signers, which proves who made a backup.\n\n", k.dir)
+	if k.identity != "" {
+		fmt.Fprintf(a.Out, "\n%s must leave this host now: copy it to two safe places, such as a password manager and\nan offline medium, then delete it here. "+
+			"It holds the identity that opens every backup, the recovery sheet,\nand allowed_signers, which proves who made a backup.\n\n", k.dir)
+	} else {
+		fmt.Fprintf(a.Out, "\nPut the recovery sheet and allowed_signers from %s beside the identity that belongs to the recipients given.\n\n", k.dir)
+	}
 	fmt.Fprintf(a.Out, "next: holdfast doctor; holdfast backup %s; holdfast drill --identity FILE\n", job.Name)
 }

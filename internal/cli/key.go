@@ -63,7 +63,7 @@ func (a *app) newKey(path string, hybrid bool) (string, error) {
 	if err := durable.CreateFile(path, []byte(text), 0o600); errors.Is(err, fs.ErrExist) {
 		return "", holdfast.WithHint(fmt.Errorf("%w: %s exists", holdfast.ErrUsage, path), "choose another file; a key is never overwritten")
 	} else if err != nil {
-		return "", fmt.Errorf("write the identity: %w", err)
+		return "", holdfast.WithHint(fmt.Errorf("write the identity: %w", err), "give a file in a folder that exists")
 	}
 	return recipient, nil
 }
@@ -191,7 +191,7 @@ func (a *app) keyCheck(ctx context.Context, repo *archive.Archive, f *storeFlags
 			continue
 		}
 		if a.flags.json {
-			a.printJSON(map[string]any{"event": "key", "job": name, "id": entry.ID, "opens": true})
+			a.printEvent("key", map[string]any{"job": name, "id": entry.ID, "opens": true})
 		}
 		a.result("job %s: opens backup %s of %s", name, entry.ID, entry.Time.Format(time.RFC3339))
 	}

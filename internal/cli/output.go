@@ -92,7 +92,7 @@ func (p *printer) observe(e holdfast.Event) {
 	case holdfast.EventPhase:
 		p.line(strings.TrimSpace(string(e.Source) + ": " + e.Message))
 	case holdfast.EventWarning:
-		p.line("warning: " + prefix(e.Source) + e.Message)
+		p.line(warningPrefix + prefix(e.Source) + e.Message)
 	}
 }
 
@@ -122,11 +122,14 @@ func (p *printer) say(message string) {
 	p.line(message)
 }
 
+// warningPrefix begins the lines that --quiet does not keep back.
+const warningPrefix = "warning: "
+
 // line prints for people, unless the output is for machines, and logs.
 func (p *printer) line(text string) {
 	p.endBar()
 	text = strings.TrimPrefix(text, ": ")
-	if !p.json {
+	if !p.json && (!p.quiet || strings.HasPrefix(text, warningPrefix)) {
 		fmt.Fprintln(p.err, text)
 	}
 	p.logLine(text)
@@ -220,6 +223,12 @@ func (a *app) result(format string, args ...any) {
 	a.printer.mu.Lock()
 	defer a.printer.mu.Unlock()
 	a.printer.logLine(text)
+}
+
+// printEvent prints the result of a command as one JSON line, in the form of the events before it.
+func (a *app) printEvent(kind string, fields map[string]any) {
+	fields["event"], fields["time"] = kind, a.Now().UTC()
+	a.printJSON(fields)
 }
 
 // printJSON prints one value as one line.

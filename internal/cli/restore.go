@@ -67,7 +67,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	flags.BoolVar(&f.latest, "latest", false, "take the newest backup")
 	flags.StringArrayVar(&f.to, "to", nil, "where: `PLACE`, or SOURCE=PLACE; may be given several times")
 	flags.StringArrayVar(&f.sources, "source", nil, "only this `SOURCE` of the backup; may be given several times")
-	flags.StringArrayVar(&f.paths, "path", nil, "only this file or folder of a files source, named as in `holdfast show`; may be given several times")
+	flags.StringArrayVar(&f.paths, "path", nil, "only this file or folder of a files source, named as show --identity names it; may be given several times")
 	flags.StringVar(&f.item, "item", "", "write one item's plain bytes to the file --to, or to standard output with --to -")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "let what is restored take the place of what is there")
 	flags.BoolVar(&f.withRoles, "with-roles", false, "also change roles that exist in the cluster to what they were")
@@ -123,10 +123,13 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 			continue
 		}
 		if a.flags.json {
-			a.printJSON(map[string]any{"event": "restore", "id": b.Entry.ID, "source": result.Source, "where": result.Where, "compared": result.Checked, "texts": result.Texts})
+			a.printEvent("restore", map[string]any{"id": b.Entry.ID, "source": result.Source, "where": result.Where, "compared": result.Checked, "texts": result.Texts})
 		}
 		a.result("%s: restored, %s; %d facts compared, no difference", result.Source, result.Where, result.Checked)
 		for _, text := range result.Texts {
+			if f.withRoles && strings.HasPrefix(text, "role ") {
+				continue // compared before they were changed
+			}
 			a.printer.say("  " + quoted(text))
 		}
 	}
@@ -316,9 +319,13 @@ func (a *app) destinations(ctx context.Context, cfg *config.Config, f *restoreFl
 		if len(f.paths) > 0 && stored.Kind != holdfast.KindFiles {
 			return nil, holdfast.WithHint(fmt.Errorf("%w: --path is for files, and source %s is of kind %s", holdfast.ErrUsage, stored.Source, stored.Kind), "name the files source with --source")
 		}
-		if stored.Kind == holdfast.KindPostgres {
+		switch {
+		case d.cluster():
+			// The databases keep their names; which of them exist is looked up, and refused without --overwrite, where they land.
+			d.name, d.exists = string(stored.Source), f.overwrite
+		case stored.Kind == holdfast.KindPostgres:
 			d.name, d.exists, err = a.databaseOf(ctx, cfg, to, password)
-		} else {
+		default:
 			d.name = to
 			d.exists, err = occupied(to)
 		}

@@ -52,7 +52,7 @@ func (a *app) verifyCommand() *cobra.Command {
 				return holdfast.WithHint(err, "the backup before it may be whole: `holdfast list`, then `holdfast verify ID`; mend the store before the next backup")
 			}
 			if a.flags.json {
-				a.printJSON(map[string]any{"event": "verify", "id": b.Entry.ID, "level": depth.String(), "objects": objects, "bytes": bytes, "good": true})
+				a.printEvent("verify", map[string]any{"id": b.Entry.ID, "level": depth.String(), "objects": objects, "bytes": bytes, "good": true})
 			}
 			a.result("backup %s: %s good, %d objects, %s", b.Entry.ID, depth, objects, report.Size(bytes))
 			return nil

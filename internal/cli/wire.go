@@ -252,12 +252,27 @@ type destination struct {
 	password  holdfast.Secret
 }
 
+// cluster reports whether the source is all databases of a cluster.
+func (d destination) cluster() bool {
+	databases := 0
+	for _, item := range d.stored.Items {
+		if d.stored.Kind == holdfast.KindPostgres && strings.HasSuffix(item.Name, ".create.sql") {
+			databases++
+		}
+	}
+	return databases > 1
+}
+
 // open makes the place of a restore.
 func (a *app) open(ctx context.Context, cfg *config.Config, d destination, id holdfast.BackupID, observe holdfast.Observer) (source.Place, error) {
 	switch d.stored.Kind {
 	case holdfast.KindPostgres:
+		database := d.name
+		if d.cluster() {
+			database = ""
+		}
 		return postgres.Open(ctx, postgres.Target{
-			URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Database: d.name, Overwrite: d.overwrite,
+			URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Database: database, Overwrite: d.overwrite,
 			WithRoles: d.withRoles, ID: string(id), Now: a.Now().UTC(), Path: a.env("PATH"),
 		}, observe)
 	case holdfast.KindSQLite:
@@ -275,6 +290,7 @@ func (a *app) standing(cfg *config.Config, d destination) engine.NamedSource {
 	case holdfast.KindPostgres:
 		named.Source = postgres.New(postgres.Options{
 			Name: d.stored.Source, URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Path: a.env("PATH"),
+			AllDatabases: d.cluster(),
 		})
 	case holdfast.KindSQLite:
 		named.Source = sqlite.New(sqlite.Options{Name: d.stored.Source, Path: d.to})

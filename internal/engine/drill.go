@@ -309,6 +309,9 @@ func checklist(d *report.Drill, b *archive.Backup, err error) {
 		d.Issues = append(d.Issues, err.Error())
 	}
 	for _, src := range d.Sources {
+		if src.CannotTest && integrity.Result == report.Passed {
+			integrity.Result, integrity.Detail = report.Unknown, string(src.Name)+" was not read to its end"
+		}
 		if src.Damaged {
 			integrity.Result, integrity.Detail = report.Failed, string(src.Name)+": "+src.Error
 		}
@@ -325,6 +328,16 @@ func checklist(d *report.Drill, b *archive.Backup, err error) {
 		d.Issues = append(d.Issues, src.Issues()...)
 	}
 	d.Issues = append(d.Issues, d.Opted...)
+}
+
+// onlyAssertions reports whether all that failed is what the user asserts.
+func onlyAssertions(d *report.Drill) bool {
+	for _, src := range d.Sources {
+		if src.Error != "" || len(src.Differences) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // outcome turns a verdict into the error that decides the exit code.
@@ -346,6 +359,8 @@ func outcome(d *report.Drill, err error) error {
 	sentinel := holdfast.ErrDifference
 	if d.Verdict == holdfast.CannotTest {
 		sentinel = holdfast.ErrCannotTest
+	} else if hint == "" && err == nil && onlyAssertions(d) {
+		hint = "everything came back as it was stored; look at the data, or at the assertion"
 	} else if hint == "" {
 		hint = "do not rely on this backup: drill an older one (`holdfast list`), make a new one, and find out what changed the store"
 	}

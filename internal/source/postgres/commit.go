@@ -71,7 +71,7 @@ func (p *Place) swap(ctx context.Context, s *staged) (string, error) {
 	if !occupied {
 		return "", p.rename(ctx, [][2]string{{s.staging, s.final}})
 	}
-	if !p.target.Overwrite {
+	if !p.target.Overwrite && !s.vacant {
 		return "", holdfast.WithHint(fmt.Errorf("%w: database %q has come to exist on %s meanwhile", holdfast.ErrUsage, s.final, p.server.where()),
 			"choose another name, or replace it with --overwrite")
 	}
@@ -82,6 +82,13 @@ func (p *Place) swap(ctx context.Context, s *staged) (string, error) {
 	kept := withSuffix(s.final, "_before_"+now.UTC().Format("20060102t150405z"))
 	if taken, err := p.exists(ctx, kept); err != nil || taken {
 		return "", errors.Join(err, fmt.Errorf("database %q exists: wait a second and commit again", kept))
+	}
+	if p.server["dbname"] == s.final {
+		// A session cannot shut or rename the database it is in; template1 is never restored.
+		if err := closeConn(p.conn); err != nil {
+			return "", fmt.Errorf("leave database %s: %w", quoteIdent(s.final), err)
+		}
+		p.server = p.server.on("template1")
 	}
 	conn, err := p.session(ctx)
 	if err != nil {

@@ -125,6 +125,9 @@ func (d *diagnosis) server(ctx context.Context, conn *pgx.Conn, server params) e
 }
 
 func (d *diagnosis) programs(ctx context.Context, major int) {
+	if _, err := exactly(ctx, d.source.programs, "initdb", major); err != nil {
+		d.add(source.Warns, holdfast.Hint(err)+", or drill on another machine", "drills cannot run here: %v", err)
+	}
 	dump, err := d.source.programs.client(ctx, "pg_dump", major)
 	if err != nil {
 		d.add(source.Fails, holdfast.Hint(err), "%v", err)

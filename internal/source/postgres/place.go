@@ -64,6 +64,7 @@ type staged struct {
 	staging string
 	final   string
 	made    bool
+	vacant  bool // the final name is taken by a database that initdb made and nobody used
 }
 
 var _ source.Place = (*Place)(nil)
@@ -236,13 +237,35 @@ func (p *Place) plan(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if exists && !p.drill && !p.target.Overwrite {
+		vacant := false
+		if exists && len(p.record.Databases) > 1 && final == "postgres" {
+			if vacant, err = p.unused(ctx, final); err != nil {
+				return err
+			}
+		}
+		if exists && !vacant && !p.drill && !p.target.Overwrite {
 			return holdfast.WithHint(fmt.Errorf("%w: database %q exists on %s", holdfast.ErrUsage, final, p.server.where()),
 				"choose another name, or replace it with --overwrite, which keeps the old one under another name")
 		}
-		p.staged = append(p.staged, &staged{database: d, staging: withSuffix(final, "_restoring_"+p.target.ID), final: final})
+		p.staged = append(p.staged, &staged{database: d, staging: withSuffix(final, "_restoring_"+p.target.ID), final: final, vacant: vacant})
 	}
 	return nil
+}
+
+// unused reports whether nobody made anything in database. Every cluster has one called postgres, so that a whole cluster
+// could never be restored if that one counted as a target that is not empty.
+func (p *Place) unused(ctx context.Context, database string) (bool, error) {
+	conn, _, err := p.server.on(database).dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	var made int
+	err = conn.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'`).Scan(&made)
+	if err != nil {
+		err = explainQuery("look into database "+quoteIdent(database), err)
+	}
+	return made == 0, errors.Join(err, closeConn(conn))
 }
 
 func (p *Place) exists(ctx context.Context, database string) (bool, error) {

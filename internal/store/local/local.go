@@ -108,7 +108,7 @@ func notThere(dir string, err error) error {
 		return fmt.Errorf("open store %s: %w", dir, classify(err))
 	}
 	return holdfast.WithHint(fmt.Errorf("open store %s: there is no store: %w", dir, fs.ErrNotExist),
-		"mount the disk, or run `holdfast init` if this is to become a new store")
+		"mount the disk, or make a new store there with `holdfast backup --create-store`")
 }
 
 // Close releases the directory. Readers that are still open stay usable.

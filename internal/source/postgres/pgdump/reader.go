@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -51,6 +52,7 @@ type entry struct {
 	grants  []string
 	grantor string
 	digest  string
+	objects []string // the large objects of a group
 }
 
 // largeObject is the one between lo_open and lo_close.
@@ -249,12 +251,23 @@ func (d *Reader) takeStatement() error {
 		if l.isRaw(1, "pg_catalog", ".", "setval", "(") {
 			return d.takeSequence()
 		}
+		if l.isRaw(1, "pg_catalog", ".", "lo_create", "(") && d.current != nil {
+			if oid, ok := l.literal(5); ok {
+				d.current.objects = append(d.current.objects, oid)
+				return nil
+			}
+		}
 		if l.isRaw(1, "pg_catalog", ".") && (l.raw(3) == "lo_open" || l.raw(3) == "lowrite" || l.raw(3) == "lo_close") {
 			return d.takeLargeObject()
 		}
 	case "SET":
 		if !l.isRaw(1, "SESSION", "AUTHORIZATION") {
 			// Settings stand between entries and belong to none.
+			return nil
+		}
+	case "ALTER":
+		if l.isRaw(1, "LARGE", "OBJECT") && d.current != nil && len(d.current.objects) > 0 {
+			// Its owner stands in the header.
 			return nil
 		}
 	case "CREATE":
@@ -315,7 +328,44 @@ func (d *Reader) endEntry() {
 	}
 	e.digest = hex.EncodeToString(d.hash.Sum(nil))
 	d.hash.Reset()
-	d.entries = append(d.entries, *e)
+	d.entries = append(d.entries, e.apart()...)
+}
+
+// largeObjectGrant finds the large object that a GRANT or REVOKE is about.
+var largeObjectGrant = regexp.MustCompile(`^(?:GRANT|REVOKE) .* ON LARGE OBJECT (\d+) `)
+
+// apart splits what speaks of large objects: from version 17 on pg_dump puts those of one owner into one entry, and
+// before it made one for each. The facts of both must be the same.
+func (e entry) apart() []entry {
+	if len(e.objects) > 0 {
+		var all []entry
+		for _, oid := range e.objects {
+			all = append(all, entry{header: header{kind: "LARGE OBJECT", name: oid, schema: "-", owner: e.owner}, digest: e.digest})
+		}
+		return all
+	}
+	if e.kind != "ACL" || !strings.HasPrefix(e.name, "LARGE OBJECT") {
+		return []entry{e}
+	}
+	var all []entry
+	for _, grant := range e.grants {
+		match := largeObjectGrant.FindStringSubmatch(grant)
+		if match == nil {
+			return []entry{e}
+		}
+		name := "LARGE OBJECT " + match[1]
+		i := slices.IndexFunc(all, func(one entry) bool { return one.name == name })
+		if i < 0 {
+			i = len(all)
+			all = append(all, entry{header: header{kind: "ACL", name: name, schema: e.schema, owner: e.owner}})
+		}
+		all[i].grants = append(all[i].grants, grant)
+	}
+	for i := range all {
+		sum := sha256.Sum256([]byte(strings.Join(all[i].grants, "\n")))
+		all[i].digest = hex.EncodeToString(sum[:])
+	}
+	return all
 }
 
 // takeSequence reads SELECT pg_catalog.setval('name', value, called);

@@ -167,6 +167,31 @@ func TestFactsByClass(t *testing.T) {
 	}
 }
 
+// TestLargeObjectsOfEveryClient has what pg_dump writes of two large objects before version 17, and from then on.
+func TestLargeObjectsOfEveryClient(t *testing.T) {
+	entry := func(name, kind, statements string) string {
+		return fmt.Sprintf("--\n-- Name: %s; Type: %s; Schema: -; Owner: app\n--\n\n%s\n\n", name, kind, statements)
+	}
+	one := func(oid string) string {
+		return entry(oid, "BLOB", "SELECT pg_catalog.lo_create('"+oid+"');\n\n\nALTER LARGE OBJECT "+oid+" OWNER TO app;")
+	}
+	const grants = "GRANT SELECT ON LARGE OBJECT 1 TO reader;\nGRANT SELECT ON LARGE OBJECT 2 TO reader;"
+	first, second, _ := strings.Cut(grants, "\n")
+	older := head + one("1") + one("2") + entry("LARGE OBJECT 1", "ACL", first) + entry("LARGE OBJECT 2", "ACL", second) + tail
+	newer := head + entry("1..2", "BLOB METADATA", "SELECT pg_catalog.lo_create('1');\nSELECT pg_catalog.lo_create('2');\n"+
+		"\nALTER LARGE OBJECT 1 OWNER TO app;\nALTER LARGE OBJECT 2 OWNER TO app;") + entry("LARGE OBJECTS 1..2", "ACL", grants) + tail
+	stored, restored := factsOf(t, older), factsOf(t, newer)
+	if len(only(stored, "schema")) != 4 {
+		t.Errorf("inventory: %v", only(stored, "schema"))
+	}
+	for _, difference := range source.Compare(stored, restored) {
+		t.Errorf("%v", difference)
+	}
+	if differences := source.Compare(stored, factsOf(t, strings.ReplaceAll(newer, "2 TO reader", "2 TO other"))); len(differences) == 0 {
+		t.Error("another grantee goes unseen")
+	}
+}
+
 func TestColumns(t *testing.T) {
 	for _, c := range []struct{ sql, want string }{
 		{"CREATE TABLE public.t (\n);", ""},
