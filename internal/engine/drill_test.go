@@ -128,7 +128,7 @@ func TestDrillVerdicts(t *testing.T) {
 				}
 			}
 			for _, check := range d.Checks {
-				if check.Name == "integrity" && (check.Result == report.Passed) == (c.harm != nil) {
+				if check.Name == "integrity" && (check.Result == report.Failed) != (c.harm != nil) {
 					t.Errorf("integrity: %s, %s", check.Result, check.Detail)
 				}
 			}
