@@ -32,6 +32,11 @@ type terminal struct {
 // onTerminal starts holdfast with a terminal as its input, output and standard error.
 func (w workplace) onTerminal(t *testing.T, args ...string) *terminal {
 	t.Helper()
+	return onTerminal(t, w.command(args...))
+}
+
+func onTerminal(t *testing.T, cmd *exec.Cmd) *terminal {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +54,7 @@ func (w workplace) onTerminal(t *testing.T, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	defer slave.Close()
-	x := &terminal{t: t, cmd: w.command(args...), master: master, ended: make(chan error, 1)}
+	x := &terminal{t: t, cmd: cmd, master: master, ended: make(chan error, 1)}
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = slave, slave, slave
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := x.cmd.Start(); err != nil {
@@ -105,6 +110,42 @@ func (x *terminal) end(code int) string {
 		x.t.Fatalf("exit code %d, want %d\n%s", got, code, x.text())
 	}
 	return x.text()
+}
+
+// TestPassphraseWithStockTools: age asks for the passphrase at a terminal, and nowhere else.
+func TestPassphraseWithStockTools(t *testing.T) {
+	t.Parallel()
+	for _, compression := range []string{"zstd", "gzip", "none"} {
+		t.Run(compression, func(t *testing.T) {
+			t.Parallel()
+			w := newWorkplace(t)
+			w.write(t, "data/a.txt", "one")
+			const secret = "correct horse battery staple"
+			if err := os.WriteFile(w.path("pass"), []byte(secret+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			config := w.write(t, "holdfast.yaml", fmt.Sprintf(`version: 1
+keys: {pw: {passphrase: {file: %s}}}
+stores: {main: {kind: local, path: %s}}
+sources: {data: {kind: files, paths: [%s]}}
+jobs: {files: {sources: [data], store: main, recipients: [pw], compression: %s}}
+`, w.path("pass"), w.path("store"), w.path("data"), compression))
+			w.good(t, "backup", "--config", config, "--create-store")
+			suffix := map[string]string{"zstd": ".zst", "gzip": ".gz", "none": ""}[compression]
+			sealed, err := filepath.Glob(w.path("store/data/files/*/data.tar" + suffix + ".age"))
+			if err != nil || len(sealed) != 1 {
+				t.Fatalf("stored: %q, %v", sealed, err)
+			}
+			opened := w.path("data.tar" + suffix)
+			age := onTerminal(t, exec.Command("age", "-d", "-o", opened, sealed[0]))
+			age.answer("Enter passphrase:", secret)
+			age.end(0)
+			list, err := exec.Command("tar", "-taf", opened).CombinedOutput()
+			if err != nil || !strings.Contains(string(list), "data/a.txt") {
+				t.Errorf("tar: %s, %v", list, err)
+			}
+		})
+	}
 }
 
 // TestAtATerminal: what a person is asked for, and that a wrong word changes nothing.
