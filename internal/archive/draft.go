@@ -221,6 +221,10 @@ func (d *Draft) Commit(ctx context.Context) (Entry, Manifest, error) {
 		return !m.Optional || m.Why == "failed"
 	})
 	d.manifest.Finished = d.archive.opt.Now().UTC().Truncate(time.Second)
+	if d.manifest.Finished.Before(d.manifest.Time) {
+		// The time of a backup that follows another within its second, or on a clock that went back, is moved on.
+		d.manifest.Finished = d.manifest.Time
+	}
 	d.entry.Complete, d.entry.Size = d.manifest.Complete, d.manifest.size()
 	data, err := json.MarshalIndent(&d.manifest, "", "  ")
 	if err != nil {
