@@ -97,6 +97,9 @@ func GatherStart(sources []Source) Check {
 // check runs.
 func GatherHealth(sources []Source) Check {
 	check := Check{Name: "health", Result: None, Detail: "no database in this backup"}
+	if len(sources) == 0 {
+		check.Detail = "nothing was restored"
+	}
 	for _, src := range sources {
 		if src.Kind == holdfast.KindFiles {
 			continue
