@@ -203,7 +203,8 @@ func TestChecks(t *testing.T) {
 		{d.Checks[4], "health not tested auth was not restored"},
 		{d.Checks[5], "assertions failed 1 of 3 hold"},
 		{report.Gather("config", d.Sources, func(report.Source) bool { return false }), "config none "},
-		{report.GatherHealth(nil), "health none no database in this backup"},
+		{report.GatherHealth(nil), "health none nothing was restored"},
+		{report.GatherHealth([]report.Source{{Kind: holdfast.KindFiles}}), "health none no database in this backup"},
 		{report.GatherAssertions(nil), "assertions none none configured"},
 	} {
 		if got := fmt.Sprintf("%s %s %s", c.check.Name, c.check.Result, c.check.Detail); got != c.want {
