@@ -43,7 +43,7 @@ func TestFailingSourceIsAbsentAsAWhole(t *testing.T) {
 				t.Errorf("result %+v", result)
 			}
 			for _, name := range k.memory.Names() {
-				if strings.Contains(name, "bad") {
+				if strings.Contains(name, "/bad.") {
 					t.Errorf("%s was left", name)
 				}
 			}
@@ -215,7 +215,7 @@ func TestSecretIsNeverStoredUnsealed(t *testing.T) {
 		t.Errorf("error %v, sources %v", err, result.Manifest.Sources)
 	}
 	for _, name := range k.memory.Names() {
-		if data, _ := k.memory.Bytes(name); strings.Contains(string(data), "content of keys") || strings.Contains(name, "keys") {
+		if data, _ := k.memory.Bytes(name); strings.Contains(string(data), "content of keys") || strings.Contains(name, "/keys.") {
 			t.Errorf("%s has it", name)
 		}
 	}
