@@ -1,4 +1,4 @@
-// Package engine holds the verbs as plain functions: Backup, Verify, Drill, Restore.
+// Package engine holds the verbs as plain functions: Backup, Drill, Restore. Verifying stored bytes is archive's.
 //
 // It hides the order of steps and what happens when one fails. It has no state, logs nothing, knows no driver, no
 // configuration and no time of day: those come as arguments. Its law: no verb reports success that it did not see.
