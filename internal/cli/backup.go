@@ -60,6 +60,9 @@ func (a *app) backupCommand() *cobra.Command {
 }
 
 func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, reason string, create bool) (err error) {
+	if err := cfg.MaySeal(job.Name); err != nil {
+		return err
+	}
 	sources, err := a.namedSources(ctx, cfg, job.Sources)
 	if err != nil {
 		return err

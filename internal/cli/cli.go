@@ -218,12 +218,12 @@ func (a *app) strict(cmd *cobra.Command) {
 	}
 }
 
-// load resolves the configuration with the flags of one command. Only a command that seals new backups refuses expired
-// keys.
+// load resolves the configuration with the flags of one command. A command that makes backups says so: then keys that
+// expire soon are warned about.
 func (a *app) load(flags config.Flags, seals bool) (*config.Config, error) {
 	flags.State, flags.LogFile = a.flags.state, a.flags.logFile
 	cfg, err := config.Resolve(config.Inputs{
-		Path: a.flags.config, Environ: a.Environ, Flags: flags, Now: a.Now(), AllowExpired: !seals,
+		Path: a.flags.config, Environ: a.Environ, Flags: flags, Now: a.Now(), Seals: seals,
 	})
 	if err != nil {
 		return nil, err

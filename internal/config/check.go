@@ -13,7 +13,7 @@ import (
 // complete looks up the names that a job refers to and checks what they make together. What is wrong is reported;
 // the error returned is that of a job made of flags and variables that lack something, which only matters once that
 // job is asked for.
-func (r *reader) complete(d *draft, j *draftJob, allowExpired bool) error {
+func (r *reader) complete(d *draft, j *draftJob) error {
 	path := "jobs." + string(j.Name)
 	r.completeSources(d, j, path)
 	if j.store.text == "" && j.adHoc && len(d.stores) == 1 {
@@ -31,7 +31,7 @@ func (r *reader) complete(d *draft, j *draftJob, allowExpired bool) error {
 		}
 		j.Store = store
 	}
-	r.completeRecipients(d, j, path, allowExpired)
+	r.completeRecipients(d, j, path)
 	r.completeLevel(j, path)
 	r.completeAssertions(j, path)
 	if !j.adHoc {
@@ -70,7 +70,7 @@ func (r *reader) completeSources(d *draft, j *draftJob, path string) {
 	}
 }
 
-func (r *reader) completeRecipients(d *draft, j *draftJob, path string, allowExpired bool) {
+func (r *reader) completeRecipients(d *draft, j *draftJob, path string) {
 	var known []string
 	for _, k := range d.keys {
 		known = append(known, k.Name)
@@ -96,10 +96,10 @@ func (r *reader) completeRecipients(d *draft, j *draftJob, path string, allowExp
 			r.fault(l.at, "%s.recipients: unknown key %q; %s", path, l.text, allowed(l.text, known))
 			continue
 		}
-		if r.hasExpired(k) && !allowExpired {
-			r.fault(k.at, "keys.%s.expires: the key expired on %s, and job %s seals to it; replace the key (`holdfast key new`) or extend the date",
+		if r.hasExpired(k) {
+			text := fmt.Sprintf("keys.%s.expires: the key expired on %s, and job %s seals to it; replace the key (`holdfast key new`) or extend the date",
 				k.Name, k.Expires.Format(time.DateOnly), j.Name)
-			continue
+			j.expired = append(j.expired, Mistake{k.at.String(), text, k.at.line, k.at.column})
 		}
 		if !k.Passphrase.IsZero() && len(j.recipients) > 1 {
 			r.fault(l.at, "%s.recipients: key %q is a passphrase, which must be the only key of a job", path, k.Name)
@@ -172,9 +172,9 @@ func (r *reader) expired(d *draft) []string {
 // soon is how long before its end a key is warned about: enough for a monthly look at the logs.
 const soon = 30 * day
 
-// expiring warns of keys that have expired, and so are in no job, and of those that will soon.
+// expiring warns of keys that will soon expire.
 func (r *reader) expiring(d *draft) []string {
-	warnings := r.expired(d)
+	var warnings []string
 	for _, k := range d.keys {
 		if !k.Expires.IsZero() && !r.hasExpired(k) && r.now.Add(soon).After(k.Expires) {
 			warnings = append(warnings, fmt.Sprintf("key %s expires on %s; make its successor now", k.Name, k.Expires.Format(time.DateOnly)))

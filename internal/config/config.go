@@ -52,6 +52,7 @@ type Config struct {
 
 	drill      Drill // what applies to a job that the configuration does not know
 	incomplete map[holdfast.JobName]error
+	expired    map[holdfast.JobName]error
 	origins    map[string]place
 }
 
@@ -189,6 +190,10 @@ func (c *Config) Job(name holdfast.JobName) (Job, error) {
 	return Job{}, holdfast.WithHint(fmt.Errorf("%w: job %q is not configured", holdfast.ErrUsage, name),
 		"known jobs: "+strings.Join(known, ", "))
 }
+
+// MaySeal fails with [holdfast.ErrUsage] when a key of the job called name has expired: then no backup may be sealed to
+// it any more. Whatever only reads asks for no leave.
+func (c *Config) MaySeal(name holdfast.JobName) error { return c.expired[name] }
 
 // StoreNamed returns the store called name, or for "" the [Config.Store]. It fails with [holdfast.ErrUsage] when
 // there is no such store.

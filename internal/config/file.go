@@ -41,6 +41,7 @@ type draftJob struct {
 	store      located
 	recipients []located
 	places     map[string]place // of what is checked later
+	expired    []Mistake        // keys that may not be sealed to any more
 	sourceOf   []place          // of each assertion's source
 }
 

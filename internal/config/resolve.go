@@ -22,8 +22,8 @@ type Inputs struct {
 	Environ []string // as os.Environ returns it
 	Flags   Flags
 	Now     time.Time // decides what has expired
-	// AllowExpired turns expired keys into warnings, for commands that seal nothing: a restore must not depend on it.
-	AllowExpired bool
+	// Seals says that the command makes backups: then keys that expire soon are warned about too.
+	Seals bool
 }
 
 // Flags are the values given on a command line; they go before everything else.
@@ -65,7 +65,7 @@ func Resolve(in Inputs) (*Config, error) {
 			}
 		}
 	}
-	c, err := r.finish(d, in.Flags, in.AllowExpired)
+	c, err := r.finish(d, in.Flags, in.Seals)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func Parse(name string, data []byte, env func(string) (string, bool), now time.T
 	if err != nil {
 		return nil, err
 	}
-	return r.finish(d, Flags{}, false)
+	return r.finish(d, Flags{}, true)
 }
 
 // FromEnvironment is [Resolve] without a file and without flags.
@@ -258,10 +258,10 @@ func workingPath(text string) (string, error) {
 }
 
 // finish puts flags and environment over the draft, looks up names, and checks what only the whole can tell.
-func (r *reader) finish(d draft, flags Flags, allowExpired bool) (*Config, error) {
+func (r *reader) finish(d draft, flags Flags, seals bool) (*Config, error) {
 	c := &Config{
 		File: r.file, Host: d.host, State: d.state, Signer: d.signer, LogFile: d.logFile,
-		drill: newDrill(), origins: r.origins, incomplete: map[holdfast.JobName]error{},
+		drill: newDrill(), origins: r.origins, incomplete: map[holdfast.JobName]error{}, expired: map[holdfast.JobName]error{},
 		PostgresEnv: map[string]string{},
 	}
 	r.overlayHost(c, flags)
@@ -273,9 +273,6 @@ func (r *reader) finish(d draft, flags Flags, allowExpired bool) (*Config, error
 	r.overlayDrill(drill, flags, "")
 	c.drill = drill.Drill
 
-	if allowExpired {
-		c.Warnings = append(c.Warnings, r.expired(&d)...)
-	}
 	for _, k := range d.keys {
 		c.Keys = append(c.Keys, k.Key)
 	}
@@ -287,13 +284,17 @@ func (r *reader) finish(d draft, flags Flags, allowExpired bool) (*Config, error
 	}
 	for _, j := range d.jobs {
 		r.overlayDrill(j, flags, "jobs."+string(j.Name)+".drill")
-		if err := r.complete(&d, j, allowExpired); err != nil {
+		if err := r.complete(&d, j); err != nil {
 			c.incomplete[j.Name] = err
 			continue
 		}
 		c.Jobs = append(c.Jobs, j.Job)
+		if err := mistakes(j.expired); err != nil {
+			c.expired[j.Name] = err
+		}
 	}
-	if !allowExpired {
+	c.Warnings = append(c.Warnings, r.expired(&d)...)
+	if seals {
 		c.Warnings = append(c.Warnings, r.expiring(&d)...)
 	}
 	c.Warnings = append(c.Warnings, o.warnings...)

@@ -462,12 +462,34 @@ func TestExpiry(t *testing.T) {
 	if err := os.WriteFile(file, text("2026-11-21"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := resolve(t, config.Inputs{Path: file, AllowExpired: true})
+	c := resolve(t, config.Inputs{Path: file, Seals: true})
 	if diff := cmp.Diff([]string{"key ops expired on 2026-11-21"}, c.Warnings); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := config.Load(file, noEnv, now); !errors.Is(err, holdfast.ErrUsage) {
-		t.Errorf("an expired key is taken for sealing: %v", err)
+	want := file + ":3:93: keys.ops.expires: the key expired on 2026-11-21, and job j seals to it; replace the key (`holdfast key new`) or extend the date"
+	if err := c.MaySeal("j"); !errors.Is(err, holdfast.ErrUsage) || err.Error() != want {
+		t.Errorf("an expired key may be sealed to: %v", err)
+	}
+}
+
+// TestExpiryOfOneJob: one job's key must not keep another from its backup, and what replaces the key by hand counts.
+func TestExpiryOfOneJob(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "holdfast.yaml")
+	text := strings.Replace(base, "keys:\n", "keys:\n  old: {recipient: "+recipient+", expires: 2020-01-31}\n", 1) +
+		"jobs:\n  a: {sources: [db], store: main, recipients: [old]}\n  b: {sources: [db], store: main, recipients: [ops]}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := resolve(t, config.Inputs{Path: file, Seals: true})
+	if err := c.MaySeal("a"); !errors.Is(err, holdfast.ErrUsage) || !strings.Contains(err.Error(), "expired on 2020-01-31") {
+		t.Errorf("job a may seal to its expired key: %v", err)
+	}
+	if err := c.MaySeal("b"); err != nil {
+		t.Errorf("job b may not seal: %v", err)
+	}
+	c = resolve(t, config.Inputs{Path: file, Seals: true, Flags: config.Flags{Recipients: []string{"ops"}}})
+	if err := c.MaySeal("a"); err != nil {
+		t.Errorf("job a may not seal to another key: %v", err)
 	}
 }
 
