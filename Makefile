@@ -3,14 +3,26 @@ SHELL    := bash
 CACHE    := $(or $(HOLDFAST_TESTBED),/var/cache/holdfast-testbed)
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
+PREFIX   ?= /usr/local
+BIN      ?= bin/holdfast
 .DEFAULT_GOAL := help
-.PHONY: help build check test race fuzz bench demo gen testbed clean
+.PHONY: help build check test race fuzz bench demo gen testbed install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' Makefile
 
 build: ## one static binary: bin/holdfast
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/holdfast ./cmd/holdfast
+
+# Root often has no Go: what a user built is installed as it is.
+install: ## the program, its manual pages and completions below PREFIX (/usr/local); DESTDIR for packages
+	@[[ -x $(BIN) ]] || { echo '$(BIN) is missing: run make build first, as the user that has Go'; exit 1; }
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/holdfast
+	$(BIN) man --dir $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BIN) completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/holdfast
+	$(BIN) completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_holdfast
+	$(BIN) completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/holdfast.fish
 
 check: ## formatting, vet, staticcheck, the laws of the tree; a minute
 	@unformatted=$$(gofmt -l .); [[ -z $$unformatted ]] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
