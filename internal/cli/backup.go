@@ -71,7 +71,7 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, re
 	if err != nil {
 		return err
 	}
-	lock, err := joblock.Acquire(cfg.State, job.Store.Path, job.Name)
+	lock, err := lockJob(cfg, job.Store, job.Name)
 	if err != nil {
 		return err
 	}

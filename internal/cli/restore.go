@@ -21,7 +21,6 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/durable"
 	"holdfast/internal/engine"
-	"holdfast/internal/joblock"
 	"holdfast/internal/source"
 )
 
@@ -524,7 +523,7 @@ func (a *app) keepSafe(ctx context.Context, cfg *config.Config, f *restoreFlags,
 	if err != nil {
 		return err
 	}
-	lock, err := joblock.Acquire(cfg.State, where.Path, b.Entry.Job)
+	lock, err := lockJob(cfg, where, b.Entry.Job)
 	if err != nil {
 		return err
 	}
