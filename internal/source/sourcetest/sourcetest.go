@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"items may be read concurrently", concurrent},
 		{"a capture does not see later changes", pinned},
 		{"a changed source is noticed", noticesChange},
+		{"facts are read without keeping anything", readsFacts},
 		{"a capture after a closed one", again},
 		{"a cancelled capture stops", cancelledCapture},
 		{"a cancelled read stops", cancelledRead},
@@ -319,6 +320,26 @@ func pinned(t *testing.T, f Fixture) {
 	b := take(t, f, func() { f.Mutate(t) })
 	f.Mutate(t)
 	mustMatch(t, f, b)
+}
+
+// readsFacts is what a comparison with a live source stands on: the facts of a capture that nobody keeps are those of one
+// that is kept, and tell of a change.
+func readsFacts(t *testing.T, f Fixture) {
+	before := take(t, f, nothing)
+	read := func() []source.Fact {
+		facts, err := source.ReadFacts(t.Context(), f.Source, func(holdfast.Event) {})
+		if err != nil {
+			t.Fatalf("read the facts: %v (hint: %s)", err, holdfast.Hint(err))
+		}
+		return facts.Facts
+	}
+	for _, drift := range source.Drifts(before.facts.Facts, read()) {
+		t.Errorf("nothing changed, and yet: %s", drift)
+	}
+	f.Mutate(t)
+	if len(source.Drifts(before.facts.Facts, read())) == 0 {
+		t.Error("the source was changed, and no drift is seen")
+	}
 }
 
 func noticesChange(t *testing.T, f Fixture) {
