@@ -29,10 +29,11 @@ var floors = map[string]int{
 	"internal/scratch": 1,
 	"internal/joblock": 1,
 
-	"internal/store/storetest":        2,
-	"internal/source/sourcetest":      2,
-	"internal/source/postgres/pgdump": 2,
-	"internal/report":                 2,
+	"internal/store/storetest":          2,
+	"internal/source/sourcetest":        2,
+	"internal/source/postgres/pgdump":   2,
+	"internal/source/postgres/pgclient": 2,
+	"internal/report":                   2,
 
 	"internal/store/local":     3,
 	"internal/source/postgres": 3,

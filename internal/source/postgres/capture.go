@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,15 +17,17 @@ import (
 
 	"holdfast"
 	"holdfast/internal/source"
+	"holdfast/internal/source/postgres/pgclient"
 )
 
 // capture is one pinned view of one or all databases.
 type capture struct {
 	opt       Options
 	observe   holdfast.Observer
-	dump      program
-	dumpall   program
-	server    params
+	site      pgclient.Site
+	dump      pgclient.Program
+	dumpall   pgclient.Program
+	server    pgclient.Params
 	snapshots []*snapshot
 	record    record
 	globals   []byte
@@ -41,29 +42,29 @@ type capture struct {
 var _ source.Capture = (*capture)(nil)
 
 func (s *Source) capture(ctx context.Context, observe holdfast.Observer) (*capture, error) {
-	p, err := resolve(s.opt.URL, s.opt.Password, s.opt.Env)
+	p, err := pgclient.Resolve(s.opt.URL, s.opt.Password, s.opt.Env)
 	if err != nil {
 		return nil, err
 	}
 	if observe == nil {
 		observe = func(holdfast.Event) {}
 	}
-	c := &capture{opt: s.opt, observe: observe, whole: map[string][]source.Fact{}}
-	if err := c.open(ctx, p, s.programs); err != nil {
+	c := &capture{opt: s.opt, site: s.site, observe: observe, whole: map[string][]source.Fact{}}
+	if err := c.open(ctx, p); err != nil {
 		c.release()
 		return nil, because(ctx, "capture", err)
 	}
 	return c, nil
 }
 
-func (c *capture) open(ctx context.Context, p params, programs programs) error {
-	first, err := openSnapshot(ctx, p)
+func (c *capture) open(ctx context.Context, p pgclient.Params) error {
+	first, err := openSnapshot(ctx, c.site, p)
 	if err != nil {
 		return err
 	}
 	c.snapshots = append(c.snapshots, first)
 	c.server = first.server
-	version, err := serverVersion(ctx, first.conn)
+	version, err := pgclient.ServerVersion(ctx, first.conn)
 	if err != nil {
 		return err
 	}
@@ -71,28 +72,28 @@ func (c *capture) open(ctx context.Context, p params, programs programs) error {
 	if err := supported(c.record.major()); err != nil {
 		return err
 	}
-	if c.dump, err = programs.client(ctx, "pg_dump", c.record.major()); err != nil {
+	if c.dump, err = pgclient.Fitting(ctx, c.site, "pg_dump", c.record.major()); err != nil {
 		return err
 	}
-	c.record.Client = c.dump.major
+	c.record.Client = c.dump.Major
 	if first.standby {
 		// A standby has no rows of unlogged tables, and refuses to read them.
 		c.record.Filters = append(c.record.Filters, noUnlogged)
 	}
 	// The view leaves out what the role may not see; to ask for it by name would end the transaction.
-	err = first.conn.QueryRow(ctx, `SELECT pg_catalog.pg_get_userbyid(10)::text,
+	err = pgclient.Row(ctx, first.conn, `SELECT pg_catalog.pg_get_userbyid(10)::text,
 		coalesce((SELECT setting FROM pg_catalog.pg_settings WHERE name = 'shared_preload_libraries'), ''),
 		pg_catalog.current_setting('lc_monetary'),
-		pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')`).
-		Scan(&c.record.Bootstrap, &c.record.Preload, &c.record.Monetary, &c.record.Passwords)
+		pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')`,
+		&c.record.Bootstrap, &c.record.Preload, &c.record.Monetary, &c.record.Passwords)
 	if err != nil {
-		return explainQuery("read the properties of the cluster", err)
+		return pgclient.ExplainQuery("read the properties of the cluster", err)
 	}
 	if err := c.openOthers(ctx); err != nil {
 		return err
 	}
 	if !c.opt.SkipGlobals {
-		c.dumpall = program{filepath.Join(filepath.Dir(c.dump.path), "pg_dumpall"), c.dump.major, c.dump.minor}
+		c.dumpall = c.dump.Beside("pg_dumpall")
 		if c.globals, err = c.readGlobals(ctx); err != nil {
 			return err
 		}
@@ -127,7 +128,7 @@ func (c *capture) openOthers(ctx context.Context) error {
 		if name == first.database.Name {
 			continue
 		}
-		s, err := openSnapshot(ctx, c.server.on(name))
+		s, err := openSnapshot(ctx, c.site, c.server.On(name))
 		if err != nil {
 			return fmt.Errorf("database %q: %w", name, err)
 		}
@@ -354,7 +355,7 @@ func (r record) filtersOf(d database) []string {
 	args := slices.Clone(r.Filters)
 	if r.included() && r.Client >= 14 {
 		for _, e := range d.Extensions {
-			args = append(args, "--extension="+quoteIdent(e.Name))
+			args = append(args, "--extension="+pgclient.QuoteIdent(e.Name))
 		}
 	}
 	return args
@@ -397,6 +398,6 @@ func (c *capture) Close() error {
 // release closes what was opened before an error.
 func (c *capture) release() {
 	for _, s := range c.snapshots {
-		closeConn(s.conn)
+		s.conn.Close() // after an error that says more
 	}
 }

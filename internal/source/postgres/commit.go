@@ -7,10 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"holdfast"
+	"holdfast/internal/source/postgres/pgclient"
 )
 
 // Commit gives every staged database its final name; one that bears it already is kept under another name.
@@ -28,7 +26,7 @@ func (p *Place) commit(ctx context.Context) (string, error) {
 	}
 	for _, s := range p.staged {
 		for _, statement := range s.finalSQL(s.staging) {
-			if err := p.exec(ctx, "set the properties of database "+quoteIdent(s.staging), statement); err != nil {
+			if err := p.exec(ctx, "set the properties of database "+pgclient.QuoteIdent(s.staging), statement); err != nil {
 				return "", err
 			}
 		}
@@ -42,7 +40,7 @@ func (p *Place) commit(ctx context.Context) (string, error) {
 			}
 			return "", err
 		}
-		line := fmt.Sprintf("database %q on %s", s.final, p.server.where())
+		line := fmt.Sprintf("database %q on %s", s.final, p.server.Where())
 		if kept != "" {
 			line += fmt.Sprintf(" (the one before is kept as %q)", kept)
 		}
@@ -72,7 +70,7 @@ func (p *Place) swap(ctx context.Context, s *staged) (string, error) {
 		return "", p.rename(ctx, [][2]string{{s.staging, s.final}})
 	}
 	if !p.target.Overwrite && !s.vacant {
-		return "", holdfast.WithHint(fmt.Errorf("%w: database %q has come to exist on %s meanwhile", holdfast.ErrUsage, s.final, p.server.where()),
+		return "", holdfast.WithHint(fmt.Errorf("%w: database %q has come to exist on %s meanwhile", holdfast.ErrUsage, s.final, p.server.Where()),
 			"choose another name, or replace it with --overwrite")
 	}
 	now := p.target.Now
@@ -85,18 +83,18 @@ func (p *Place) swap(ctx context.Context, s *staged) (string, error) {
 	}
 	if p.server["dbname"] == s.final {
 		// A session cannot shut or rename the database it is in; template1 is never restored.
-		if err := closeConn(p.conn); err != nil {
-			return "", fmt.Errorf("leave database %s: %w", quoteIdent(s.final), err)
+		if err := p.conn.Close(); err != nil {
+			return "", fmt.Errorf("leave database %s: %w", pgclient.QuoteIdent(s.final), err)
 		}
-		p.server = p.server.on("template1")
+		p.server = p.server.On("template1")
 	}
 	conn, err := p.session(ctx)
 	if err != nil {
 		return "", err
 	}
 	var open bool
-	if err := conn.QueryRow(ctx, `SELECT datallowconn FROM pg_catalog.pg_database WHERE datname = $1`, s.final).Scan(&open); err != nil {
-		return "", explainQuery("look at database "+quoteIdent(s.final), err)
+	if err := pgclient.Row(ctx, conn, `SELECT datallowconn FROM pg_catalog.pg_database WHERE datname = `+pgclient.QuoteLiteral(s.final), &open); err != nil {
+		return "", pgclient.ExplainQuery("look at database "+pgclient.QuoteIdent(s.final), err)
 	}
 	// An application that reconnects at once would otherwise win against the renaming.
 	if err := p.allow(ctx, s.final, false); err != nil {
@@ -111,7 +109,7 @@ func (p *Place) swap(ctx context.Context, s *staged) (string, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
 		if allowErr := p.allow(ctx, name, true); allowErr != nil {
-			allowErr = holdfast.WithHint(allowErr, fmt.Sprintf("run: ALTER DATABASE %s ALLOW_CONNECTIONS true;", quoteIdent(name)))
+			allowErr = holdfast.WithHint(allowErr, fmt.Sprintf("run: ALTER DATABASE %s ALLOW_CONNECTIONS true;", pgclient.QuoteIdent(name)))
 			if err != nil {
 				return "", errors.Join(err, allowErr)
 			}
@@ -125,8 +123,8 @@ func (p *Place) swap(ctx context.Context, s *staged) (string, error) {
 }
 
 func (p *Place) allow(ctx context.Context, database string, open bool) error {
-	return p.exec(ctx, "change who may connect to database "+quoteIdent(database),
-		fmt.Sprintf("ALTER DATABASE %s ALLOW_CONNECTIONS %t", quoteIdent(database), open))
+	return p.exec(ctx, "change who may connect to database "+pgclient.QuoteIdent(database),
+		fmt.Sprintf("ALTER DATABASE %s ALLOW_CONNECTIONS %t", pgclient.QuoteIdent(database), open))
 }
 
 // rename gives databases new names, all or none, and ends the sessions in them.
@@ -135,37 +133,47 @@ func (p *Place) rename(ctx context.Context, pairs [][2]string) error {
 	for i, pair := range pairs {
 		names[i] = pair[0]
 	}
-	doing := "rename database " + quoteIdent(names[0])
+	doing := "rename database " + pgclient.QuoteIdent(names[0])
 	var last error
 	for range renameAttempts {
 		conn, err := p.session(ctx)
 		if err != nil {
 			return err
 		}
-		_, err = conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-			WHERE datname::text = ANY ($1::text[]) AND pid <> pg_catalog.pg_backend_pid()`, names)
+		err = pgclient.Exec(ctx, conn, `SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+			WHERE datname::text = ANY (`+pgclient.QuoteLiterals(names)+`) AND pid <> pg_catalog.pg_backend_pid()`)
 		if err != nil {
-			return explainQuery("end the sessions in database "+quoteIdent(names[0]), err)
+			return pgclient.ExplainQuery("end the sessions in database "+pgclient.QuoteIdent(names[0]), err)
 		}
-		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			for _, pair := range pairs {
-				if _, err := tx.Exec(ctx, fmt.Sprintf("ALTER DATABASE %s RENAME TO %s", quoteIdent(pair[0]), quoteIdent(pair[1]))); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		var server *pgconn.PgError
+		err = renameAll(ctx, conn, pairs)
+		var refused *pgclient.Error
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return err
-		case errors.As(err, &server) && server.Code == "55006": // in use; the server itself has waited 5 s
+		case errors.As(err, &refused) && refused.Code == "55006": // in use; the server itself has waited 5 s
 			last = err
 			continue
 		}
-		return explainQuery(doing, err)
+		return pgclient.ExplainQuery(doing, err)
 	}
-	return holdfast.WithHint(explainQuery(doing, last), "end the sessions and prepared transactions in it, then run again")
+	return holdfast.WithHint(pgclient.ExplainQuery(doing, last), "end the sessions and prepared transactions in it, then run again")
+}
+
+func renameAll(ctx context.Context, conn pgclient.Session, pairs [][2]string) error {
+	if err := pgclient.Exec(ctx, conn, "BEGIN"); err != nil {
+		return err
+	}
+	for _, pair := range pairs {
+		err := pgclient.Exec(ctx, conn, fmt.Sprintf("ALTER DATABASE %s RENAME TO %s", pgclient.QuoteIdent(pair[0]), pgclient.QuoteIdent(pair[1])))
+		if err == nil {
+			continue
+		}
+		if !conn.Closed() {
+			err = errors.Join(err, pgclient.Exec(context.WithoutCancel(ctx), conn, "ROLLBACK"))
+		}
+		return err
+	}
+	return pgclient.Exec(ctx, conn, "COMMIT")
 }

@@ -9,9 +9,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"holdfast/internal/source"
+	"holdfast/internal/source/postgres/pgclient"
 )
 
 // record is what a restore needs besides the items; it travels in Facts.Driver.
@@ -106,41 +105,10 @@ type extension struct {
 	Schema  string `json:"schema"`
 }
 
-// readDatabase asks the catalogs about the database that conn is connected to. The row of pg_database comes as JSON,
+// readDatabase asks the catalogs about the database that the session is in. The row of pg_database comes as JSON,
 // since its columns differ in every other version.
-func readDatabase(ctx context.Context, conn *pgx.Conn) (database, error) {
+func readDatabase(ctx context.Context, s pgclient.Session) (database, error) {
 	var d database
-	var row, grants, settings, extensions []byte
-	err := conn.QueryRow(ctx, `
-SELECT pg_catalog.to_jsonb(d) || pg_catalog.jsonb_build_object(
-		'owner', pg_catalog.pg_get_userbyid(d.datdba), 'encoding_name', pg_catalog.pg_encoding_to_char(d.encoding),
-		'tablespace', (SELECT spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = d.dattablespace),
-		'comment', pg_catalog.shobj_description(d.oid, 'pg_database')) - 'datacl',
-	(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('grantee', grantee, 'privileges', held, 'grantable', grantable) ORDER BY grantee)
-		FROM (SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_catalog.pg_get_userbyid(a.grantee)::text END AS grantee,
-				pg_catalog.jsonb_agg(DISTINCT a.privilege_type ORDER BY a.privilege_type) AS held,
-				pg_catalog.jsonb_agg(DISTINCT a.privilege_type ORDER BY a.privilege_type) FILTER (WHERE a.is_grantable) AS grantable
-			FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a GROUP BY 1) g),
-	(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('role', CASE WHEN s.setrole = 0 THEN '' ELSE pg_catalog.pg_get_userbyid(s.setrole)::text END,
-			'name', pg_catalog.split_part(entry, '=', 1), 'value', pg_catalog.substr(entry, pg_catalog.strpos(entry, '=') + 1)))
-		FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) entry WHERE s.setdatabase = d.oid),
-	(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('name', e.extname, 'version', e.extversion, 'schema', n.nspname) ORDER BY e.extname)
-		FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname <> 'plpgsql'),
-	ARRAY(SELECT pg_catalog.pg_get_userbyid(d.datdba)::text
-		UNION SELECT pg_catalog.pg_get_userbyid(s.refobjid)::text FROM pg_catalog.pg_shdepend s
-			WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid <> 0
-			AND (s.dbid = d.oid OR s.dbid = 0 AND s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND s.objid = d.oid)
-		UNION SELECT pg_catalog.pg_get_userbyid(s.setrole)::text FROM pg_catalog.pg_db_role_setting s
-			WHERE s.setdatabase = d.oid AND s.setrole <> 0
-		ORDER BY 1),
-	ARRAY(SELECT nspname::text FROM pg_catalog.pg_namespace
-		WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1),
-	d.datacl IS NULL
-FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`).
-		Scan(&row, &grants, &settings, &extensions, &d.Roles, &d.Schemas, &d.DefaultGrants)
-	if err != nil {
-		return d, explainQuery("read the properties of the database", err)
-	}
 	var columns struct {
 		Name     string `json:"datname"`
 		Owner    string `json:"owner"`
@@ -157,16 +125,36 @@ FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`).
 		Limit    int    `json:"datconnlimit"`
 		Template bool   `json:"datistemplate"`
 	}
-	if err := json.Unmarshal(row, &columns); err != nil {
-		return d, fmt.Errorf("read the properties of the database: %w", err)
-	}
-	for data, target := range map[*[]byte]any{&grants: &d.Grants, &settings: &d.Settings, &extensions: &d.Extensions} {
-		if len(*data) == 0 {
-			continue
-		}
-		if err := json.Unmarshal(*data, target); err != nil {
-			return d, fmt.Errorf("read the properties of the database: %w", err)
-		}
+	err := pgclient.Row(ctx, s, `
+SELECT pg_catalog.to_jsonb(d) || pg_catalog.jsonb_build_object(
+		'owner', pg_catalog.pg_get_userbyid(d.datdba), 'encoding_name', pg_catalog.pg_encoding_to_char(d.encoding),
+		'tablespace', (SELECT spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = d.dattablespace),
+		'comment', pg_catalog.shobj_description(d.oid, 'pg_database')) - 'datacl',
+	(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('grantee', grantee, 'privileges', held, 'grantable', grantable) ORDER BY grantee)
+		FROM (SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_catalog.pg_get_userbyid(a.grantee)::text END AS grantee,
+				pg_catalog.jsonb_agg(DISTINCT a.privilege_type ORDER BY a.privilege_type) AS held,
+				pg_catalog.jsonb_agg(DISTINCT a.privilege_type ORDER BY a.privilege_type) FILTER (WHERE a.is_grantable) AS grantable
+			FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a GROUP BY 1) g),
+	(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('role', CASE WHEN s.setrole = 0 THEN '' ELSE pg_catalog.pg_get_userbyid(s.setrole)::text END,
+			'name', pg_catalog.split_part(entry, '=', 1), 'value', pg_catalog.substr(entry, pg_catalog.strpos(entry, '=') + 1)))
+		FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) entry WHERE s.setdatabase = d.oid),
+	(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('name', e.extname, 'version', e.extversion, 'schema', n.nspname) ORDER BY e.extname)
+		FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname <> 'plpgsql'),
+	pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.pg_get_userbyid(d.datdba)::text
+		UNION SELECT pg_catalog.pg_get_userbyid(s.refobjid)::text FROM pg_catalog.pg_shdepend s
+			WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid <> 0
+			AND (s.dbid = d.oid OR s.dbid = 0 AND s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND s.objid = d.oid)
+		UNION SELECT pg_catalog.pg_get_userbyid(s.setrole)::text FROM pg_catalog.pg_db_role_setting s
+			WHERE s.setdatabase = d.oid AND s.setrole <> 0
+		ORDER BY 1)),
+	pg_catalog.to_jsonb(ARRAY(SELECT nspname::text FROM pg_catalog.pg_namespace
+		WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1)),
+	d.datacl IS NULL
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`,
+		pgclient.JSON{Into: &columns}, pgclient.JSON{Into: &d.Grants}, pgclient.JSON{Into: &d.Settings}, pgclient.JSON{Into: &d.Extensions},
+		pgclient.JSON{Into: &d.Roles}, pgclient.JSON{Into: &d.Schemas}, &d.DefaultGrants)
+	if err != nil {
+		return d, pgclient.ExplainQuery("read the properties of the database", err)
 	}
 	d.Name, d.Owner, d.Encoding = columns.Name, columns.Owner, columns.Encoding
 	d.Collate, d.CType, d.Locale = columns.Collate, columns.CType, columns.Locale+columns.ICU
@@ -190,41 +178,41 @@ FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`).
 // major version.
 func (d database) createSQL(name string, major int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE DATABASE %s WITH TEMPLATE = template0 ENCODING = %s", quoteIdent(name), quoteLiteral(d.Encoding))
+	fmt.Fprintf(&b, "CREATE DATABASE %s WITH TEMPLATE = template0 ENCODING = %s", pgclient.QuoteIdent(name), pgclient.QuoteLiteral(d.Encoding))
 	if major >= 15 {
 		fmt.Fprintf(&b, " LOCALE_PROVIDER = %s", d.Provider)
 	}
-	fmt.Fprintf(&b, " LC_COLLATE = %s LC_CTYPE = %s", quoteLiteral(d.Collate), quoteLiteral(d.CType))
+	fmt.Fprintf(&b, " LC_COLLATE = %s LC_CTYPE = %s", pgclient.QuoteLiteral(d.Collate), pgclient.QuoteLiteral(d.CType))
 	if d.Locale != "" {
 		switch {
 		case d.Provider == "icu":
-			fmt.Fprintf(&b, " ICU_LOCALE = %s", quoteLiteral(d.Locale))
+			fmt.Fprintf(&b, " ICU_LOCALE = %s", pgclient.QuoteLiteral(d.Locale))
 		case d.Provider == "builtin":
-			fmt.Fprintf(&b, " BUILTIN_LOCALE = %s", quoteLiteral(d.Locale))
+			fmt.Fprintf(&b, " BUILTIN_LOCALE = %s", pgclient.QuoteLiteral(d.Locale))
 		}
 	}
 	if d.ICURules != "" {
-		fmt.Fprintf(&b, " ICU_RULES = %s", quoteLiteral(d.ICURules))
+		fmt.Fprintf(&b, " ICU_RULES = %s", pgclient.QuoteLiteral(d.ICURules))
 	}
 	return b.String()
 }
 
 // propertySQL are the statements that give database name its owner, comment, grants and settings.
 func (d database) propertySQL(name string) []string {
-	ident := quoteIdent(name)
-	list := []string{fmt.Sprintf("ALTER DATABASE %s OWNER TO %s", ident, quoteIdent(d.Owner))}
+	ident := pgclient.QuoteIdent(name)
+	list := []string{fmt.Sprintf("ALTER DATABASE %s OWNER TO %s", ident, pgclient.QuoteIdent(d.Owner))}
 	if d.Comment != "" {
-		list = append(list, fmt.Sprintf("COMMENT ON DATABASE %s IS %s", ident, quoteLiteral(d.Comment)))
+		list = append(list, fmt.Sprintf("COMMENT ON DATABASE %s IS %s", ident, pgclient.QuoteLiteral(d.Comment)))
 	}
 	if d.DefaultGrants {
 		list = append(list, fmt.Sprintf("GRANT CONNECT, TEMPORARY ON DATABASE %s TO PUBLIC", ident))
 	} else {
 		list = append(list, fmt.Sprintf("REVOKE ALL ON DATABASE %s FROM PUBLIC", ident),
-			fmt.Sprintf("REVOKE ALL ON DATABASE %s FROM %s", ident, quoteIdent(d.Owner)))
+			fmt.Sprintf("REVOKE ALL ON DATABASE %s FROM %s", ident, pgclient.QuoteIdent(d.Owner)))
 		for _, g := range d.Grants {
 			to := "PUBLIC"
 			if g.Grantee != "" {
-				to = quoteIdent(g.Grantee)
+				to = pgclient.QuoteIdent(g.Grantee)
 			}
 			var plain []string
 			for _, privilege := range g.Privileges {
@@ -246,9 +234,9 @@ func (d database) propertySQL(name string) []string {
 func (d database) settingSQL(name string) []string {
 	var list []string
 	for _, s := range d.Settings {
-		what := "ALTER DATABASE " + quoteIdent(name)
+		what := "ALTER DATABASE " + pgclient.QuoteIdent(name)
 		if s.Role != "" {
-			what = fmt.Sprintf("ALTER ROLE %s IN DATABASE %s", quoteIdent(s.Role), quoteIdent(name))
+			what = fmt.Sprintf("ALTER ROLE %s IN DATABASE %s", pgclient.QuoteIdent(s.Role), pgclient.QuoteIdent(name))
 		}
 		list = append(list, fmt.Sprintf("%s SET %s TO %s", what, settingName(s.Name), settingValue(s.Name, s.Value)))
 	}
@@ -259,10 +247,10 @@ func (d database) settingSQL(name string) []string {
 func (d database) finalSQL(name string) []string {
 	var list []string
 	if d.ConnectionLimit >= 0 {
-		list = append(list, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT %d", quoteIdent(name), d.ConnectionLimit))
+		list = append(list, fmt.Sprintf("ALTER DATABASE %s CONNECTION LIMIT %d", pgclient.QuoteIdent(name), d.ConnectionLimit))
 	}
 	if d.Template {
-		list = append(list, fmt.Sprintf("ALTER DATABASE %s IS_TEMPLATE true", quoteIdent(name)))
+		list = append(list, fmt.Sprintf("ALTER DATABASE %s IS_TEMPLATE true", pgclient.QuoteIdent(name)))
 	}
 	return list
 }
@@ -273,7 +261,7 @@ func (d database) script(major int) string {
 	b.WriteString("-- Makes the database that the dump goes into: psql -X -f THIS postgres\n")
 	b.WriteString("SET standard_conforming_strings = on;\nSET client_encoding = 'UTF8';\n")
 	if d.Tablespace != "" && d.Tablespace != "pg_default" {
-		fmt.Fprintf(&b, "-- It was in the tablespace %s.\n", strings.ReplaceAll(quoteIdent(d.Tablespace), "\n", " "))
+		fmt.Fprintf(&b, "-- It was in the tablespace %s.\n", strings.ReplaceAll(pgclient.QuoteIdent(d.Tablespace), "\n", " "))
 	}
 	b.WriteString(d.createSQL(d.Name, major) + ";\n")
 	for _, statement := range append(d.propertySQL(d.Name), d.finalSQL(d.Name)...) {
@@ -299,7 +287,7 @@ func (d database) facts() []source.Fact {
 		if name == "" {
 			name = "PUBLIC"
 		} else {
-			name = quoteIdent(name)
+			name = pgclient.QuoteIdent(name)
 		}
 		text := strings.Join(g.Privileges, ", ")
 		if len(g.Grantable) > 0 {
@@ -310,7 +298,7 @@ func (d database) facts() []source.Fact {
 	for _, s := range d.Settings {
 		name := s.Name
 		if s.Role != "" {
-			name = "role " + quoteIdent(s.Role) + ": " + s.Name
+			name = "role " + pgclient.QuoteIdent(s.Role) + ": " + s.Name
 		}
 		list = append(list, source.Fact{Class: "database setting", Name: d.Prefix + name, Rule: source.Text, Text: s.Value})
 	}
@@ -331,23 +319,11 @@ func (d database) properties() map[string]string {
 	return all
 }
 
-// quoteIdent always quotes, so that no word is ever a keyword of some version.
-func quoteIdent(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
-
-// quoteLiteral is independent of standard_conforming_strings.
-func quoteLiteral(text string) string {
-	quoted := "'" + strings.ReplaceAll(text, "'", "''") + "'"
-	if strings.Contains(text, `\`) {
-		return " E" + strings.ReplaceAll(quoted, `\`, `\\`)
-	}
-	return quoted
-}
-
 // settingName quotes each part of a name such as "plugin.option".
 func settingName(name string) string {
 	parts := strings.Split(name, ".")
 	for i := range parts {
-		parts[i] = quoteIdent(parts[i])
+		parts[i] = pgclient.QuoteIdent(parts[i])
 	}
 	return strings.Join(parts, ".")
 }
@@ -359,7 +335,7 @@ func settingValue(name, value string) string {
 	case "local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries",
 		"temp_tablespaces", "unix_socket_directories", "createrole_self_grant":
 	default:
-		return quoteLiteral(value)
+		return pgclient.QuoteLiteral(value)
 	}
 	var list []string
 	for rest := strings.TrimSpace(value); rest != ""; {
@@ -376,7 +352,7 @@ func settingValue(name, value string) string {
 				end++
 			}
 			if end >= len(rest) {
-				return quoteLiteral(value)
+				return pgclient.QuoteLiteral(value)
 			}
 			item = strings.ReplaceAll(rest[1:end], `""`, `"`)
 			rest = rest[end+1:]
@@ -385,7 +361,7 @@ func settingValue(name, value string) string {
 			rest = rest[len(item):]
 			item = strings.TrimSpace(item)
 		}
-		list = append(list, quoteLiteral(item))
+		list = append(list, pgclient.QuoteLiteral(item))
 		rest = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(rest), ","))
 	}
 	if len(list) == 0 {

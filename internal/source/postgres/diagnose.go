@@ -3,15 +3,13 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"holdfast"
 	"holdfast/internal/source"
+	"holdfast/internal/source/postgres/pgclient"
 )
 
 // diagnosis collects findings.
@@ -33,7 +31,7 @@ func (s *Source) Diagnose(ctx context.Context) ([]source.Finding, error) {
 }
 
 func (s *Source) diagnose(ctx context.Context) ([]source.Finding, error) {
-	p, err := resolve(s.opt.URL, s.opt.Password, s.opt.Env)
+	p, err := pgclient.Resolve(s.opt.URL, s.opt.Password, s.opt.Env)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +39,7 @@ func (s *Source) diagnose(ctx context.Context) ([]source.Finding, error) {
 	if d.filter, err = s.opt.filter(); err != nil {
 		return nil, err
 	}
-	conn, server, err := p.dial(ctx)
+	conn, server, err := s.site.Dial(ctx, p)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, err
@@ -49,7 +47,7 @@ func (s *Source) diagnose(ctx context.Context) ([]source.Finding, error) {
 		d.add(source.Fails, holdfast.Hint(err), "%v", err)
 		return d.findings, nil
 	}
-	defer closeConn(conn)
+	defer conn.Close()
 	if err := d.server(ctx, conn, server); err != nil {
 		return nil, err
 	}
@@ -60,7 +58,7 @@ func (s *Source) diagnose(ctx context.Context) ([]source.Finding, error) {
 		}
 	}
 	for _, name := range names {
-		if err := d.database(ctx, server.on(name), len(names) > 1); err != nil {
+		if err := d.database(ctx, server.On(name), len(names) > 1); err != nil {
 			return nil, err
 		}
 	}
@@ -68,22 +66,18 @@ func (s *Source) diagnose(ctx context.Context) ([]source.Finding, error) {
 }
 
 // databaseNames lists what "all databases" means.
-func databaseNames(ctx context.Context, conn *pgx.Conn) ([]string, error) {
-	rows, err := conn.Query(ctx, `SELECT datname::text FROM pg_catalog.pg_database
+func databaseNames(ctx context.Context, conn pgclient.Session) ([]string, error) {
+	names, err := pgclient.Strings(ctx, conn, `SELECT datname::text FROM pg_catalog.pg_database
 		WHERE datallowconn AND NOT datistemplate ORDER BY datname`)
 	if err != nil {
-		return nil, explainQuery("list the databases", err)
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, explainQuery("list the databases", err)
+		return nil, pgclient.ExplainQuery("list the databases", err)
 	}
 	return names, nil
 }
 
 // server looks at what concerns the cluster as a whole.
-func (d *diagnosis) server(ctx context.Context, conn *pgx.Conn, server params) error {
-	version, err := serverVersion(ctx, conn)
+func (d *diagnosis) server(ctx context.Context, conn pgclient.Session, server pgclient.Params) error {
+	version, err := pgclient.ServerVersion(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -91,9 +85,9 @@ func (d *diagnosis) server(ctx context.Context, conn *pgx.Conn, server params) e
 	if err := supported(major); err != nil {
 		d.add(source.Fails, holdfast.Hint(err), "%v", err)
 	} else {
-		d.add(source.Fine, "", "PostgreSQL %s answers at %s", versionName(version), server.where())
+		d.add(source.Fine, "", "PostgreSQL %s answers at %s", versionName(version), server.Where())
 	}
-	if err := refusePooler(ctx, conn, server); err != nil {
+	if err := pgclient.RefusePooler(ctx, d.source.site, conn, server); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
@@ -101,18 +95,18 @@ func (d *diagnosis) server(ctx context.Context, conn *pgx.Conn, server params) e
 	}
 	d.programs(ctx, major)
 	var superuser, passwords, standby, feedback bool
-	err = conn.QueryRow(ctx, `SELECT r.rolsuper, pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
+	err = pgclient.Row(ctx, conn, `SELECT r.rolsuper, pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
 		pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('hot_standby_feedback')::boolean
-		FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`).Scan(&superuser, &passwords, &standby, &feedback)
+		FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`, &superuser, &passwords, &standby, &feedback)
 	if err != nil {
-		return explainQuery("look at the role", err)
+		return pgclient.ExplainQuery("look at the role", err)
 	}
 	switch {
 	case d.source.opt.SkipGlobals:
 		d.add(source.Warns, "leave the globals in", "roles and tablespaces are left out of the backup: a restore on a new server needs them")
 	case !passwords:
-		d.add(source.Warns, "GRANT SELECT ON pg_catalog.pg_authid TO "+quoteIdent(d.role)+"; or set the passwords again after a restore",
-			"role %s may not read password hashes: the globals are backed up without them", quoteIdent(d.role))
+		d.add(source.Warns, "GRANT SELECT ON pg_catalog.pg_authid TO "+pgclient.QuoteIdent(d.role)+"; or set the passwords again after a restore",
+			"role %s may not read password hashes: the globals are backed up without them", pgclient.QuoteIdent(d.role))
 	}
 	if standby && !feedback {
 		d.add(source.Warns, "set hot_standby_feedback = on, or a longer max_standby_streaming_delay",
@@ -125,46 +119,51 @@ func (d *diagnosis) server(ctx context.Context, conn *pgx.Conn, server params) e
 }
 
 func (d *diagnosis) programs(ctx context.Context, major int) {
-	if _, err := exactly(ctx, d.source.programs, "initdb", major); err != nil {
+	if _, err := pgclient.Exactly(ctx, d.source.site, "initdb", major); err != nil {
 		d.add(source.Warns, holdfast.Hint(err)+", or drill on another machine", "drills cannot run here: %v", err)
 	}
-	dump, err := d.source.programs.client(ctx, "pg_dump", major)
+	dump, err := pgclient.Fitting(ctx, d.source.site, "pg_dump", major)
 	if err != nil {
 		d.add(source.Fails, holdfast.Hint(err), "%v", err)
 		return
 	}
-	if dump.major != major {
+	if dump.Major != major {
 		d.add(source.Warns, fmt.Sprintf("install postgresql-client-%d", major), "%s is newer than the server; restores on PostgreSQL %d leave out the settings it does not know", dump, major)
 	} else {
 		d.add(source.Fine, "", "%s fits the server", dump)
 	}
-	dir := filepath.Dir(dump.path)
-	if found := (programs{dirs: []string{dir}}).find(ctx, "pg_dumpall"); len(found) == 0 && !d.source.opt.SkipGlobals {
-		d.add(source.Fails, fmt.Sprintf("install postgresql-client-%d", dump.major), "pg_dumpall is not beside %s", dump.path)
+	if !d.source.opt.SkipGlobals && !d.beside(ctx, dump, "pg_dumpall") {
+		d.add(source.Fails, fmt.Sprintf("install postgresql-client-%d", dump.Major), "pg_dumpall is not beside %s", dump.Path)
 	}
-	psql, err := d.source.programs.psql(ctx, major)
+	psql, err := pgclient.Psql(ctx, d.source.site, major)
 	switch {
 	case err != nil:
 		d.add(source.Warns, holdfast.Hint(err), "%v: restores and drills need it", err)
-	case !psql.restricts():
+	case !psql.Restricts():
 		d.add(source.Warns, "upgrade it to its newest minor version", `%s does not know \restrict, which newer dumps use and which keeps a forged dump from running commands`, psql)
 	}
 }
 
+// beside reports whether another program of p's installation is there.
+func (d *diagnosis) beside(ctx context.Context, p pgclient.Program, name string) bool {
+	list, err := d.source.site.Find(ctx, name)
+	return err == nil && slices.Contains(list, p.Beside(name))
+}
+
 // database looks for what the role cannot read in one database.
-func (d *diagnosis) database(ctx context.Context, p params, several bool) error {
-	conn, _, err := p.dial(ctx)
+func (d *diagnosis) database(ctx context.Context, p pgclient.Params, several bool) error {
+	conn, _, err := d.source.site.Dial(ctx, p)
 	if err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
-		d.add(source.Fails, holdfast.Hint(err), "database %s: %v", quoteIdent(p["dbname"]), err)
+		d.add(source.Fails, holdfast.Hint(err), "database %s: %v", pgclient.QuoteIdent(p["dbname"]), err)
 		return nil
 	}
-	defer closeConn(conn)
+	defer conn.Close()
 	in := ""
 	if several {
-		in = " in database " + quoteIdent(p["dbname"])
+		in = " in database " + pgclient.QuoteIdent(p["dbname"])
 	}
 	before := len(d.findings)
 	if err := d.schemas(ctx, conn, in); err != nil {
@@ -177,27 +176,23 @@ func (d *diagnosis) database(ctx context.Context, p params, several bool) error 
 		return err
 	}
 	if len(d.findings) == before {
-		d.add(source.Fine, "", "role %s can read everything%s", quoteIdent(d.role), in)
+		d.add(source.Fine, "", "role %s can read everything%s", pgclient.QuoteIdent(d.role), in)
 	}
 	return nil
 }
 
-func (d *diagnosis) schemas(ctx context.Context, conn *pgx.Conn, in string) error {
-	rows, err := conn.Query(ctx, `SELECT DISTINCT n.nspname::text FROM pg_catalog.pg_namespace n
+func (d *diagnosis) schemas(ctx context.Context, conn pgclient.Session, in string) error {
+	names, err := pgclient.Strings(ctx, conn, `SELECT DISTINCT n.nspname::text FROM pg_catalog.pg_namespace n
 		JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'S', 'f')
 		WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 		AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') ORDER BY 1`)
 	if err != nil {
-		return explainQuery("look at the schemas", err)
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return explainQuery("look at the schemas", err)
+		return pgclient.ExplainQuery("look at the schemas", err)
 	}
 	for _, name := range names {
 		if d.filter.schema(name) {
-			d.add(source.Fails, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;", quoteIdent(name), quoteIdent(d.role)),
-				"role %s cannot use schema %s%s", quoteIdent(d.role), quoteIdent(name), in)
+			d.add(source.Fails, fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;", pgclient.QuoteIdent(name), pgclient.QuoteIdent(d.role)),
+				"role %s cannot use schema %s%s", pgclient.QuoteIdent(d.role), pgclient.QuoteIdent(name), in)
 		}
 	}
 	return nil
@@ -209,9 +204,11 @@ type relation struct {
 	Denied, Hidden, Unlogged, Data bool
 }
 
-func (d *diagnosis) relations(ctx context.Context, conn *pgx.Conn, in string) error {
+func (d *diagnosis) relations(ctx context.Context, conn pgclient.Session, in string) error {
 	// What belongs to an extension is made by CREATE EXTENSION, the rows of its configuration tables apart.
-	rows, err := conn.Query(ctx, `
+	var list []relation
+	var r relation
+	err := pgclient.Each(ctx, conn, `
 SELECT n.nspname::text, c.relname::text, CASE WHEN c.relkind = 'S' THEN 'sequence' ELSE 'table' END,
 	NOT (CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
 		ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END),
@@ -222,20 +219,16 @@ WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'inf
 	AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e JOIN pg_catalog.pg_extension x ON x.oid = e.refobjid
 		WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid AND e.deptype = 'e'
 		AND e.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND NOT c.oid = ANY (coalesce(x.extconfig, '{}')))
-ORDER BY 3 DESC, 1, 2`)
+ORDER BY 3 DESC, 1, 2`, func() { list = append(list, r) }, &r.Schema, &r.Name, &r.Kind, &r.Denied, &r.Hidden, &r.Unlogged, &r.Data)
 	if err != nil {
-		return explainQuery("look at the tables", err)
+		return pgclient.ExplainQuery("look at the tables", err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[relation])
-	if err != nil {
-		return explainQuery("look at the tables", err)
-	}
-	role := quoteIdent(d.role)
+	role := pgclient.QuoteIdent(d.role)
 	for _, r := range list {
 		if !d.filter.table(r.Schema, r.Name) {
 			continue
 		}
-		name := quoteIdent(r.Schema) + "." + quoteIdent(r.Name)
+		name := pgclient.QuoteIdent(r.Schema) + "." + pgclient.QuoteIdent(r.Name)
 		if r.Denied {
 			d.add(source.Fails, fmt.Sprintf("GRANT SELECT ON %s %s TO %s;", strings.ToUpper(r.Kind), name, role),
 				"role %s cannot read %s %s%s", role, r.Kind, name, in)
@@ -248,26 +241,22 @@ ORDER BY 3 DESC, 1, 2`)
 	return nil
 }
 
-func (d *diagnosis) largeObjects(ctx context.Context, conn *pgx.Conn, in string) error {
+func (d *diagnosis) largeObjects(ctx context.Context, conn pgclient.Session, in string) error {
 	if d.filter.partial() {
 		return nil // such a dump has none
 	}
-	rows, err := conn.Query(ctx, `SELECT l.oid::bigint FROM pg_catalog.pg_largeobject_metadata l
+	list, err := pgclient.Strings(ctx, conn, `SELECT l.oid::text FROM pg_catalog.pg_largeobject_metadata l
 		WHERE NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
 		AND NOT pg_catalog.pg_has_role(l.lomowner, 'USAGE')
 		AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(l.lomacl) a WHERE a.privilege_type = 'SELECT'
 			AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
-		AND pg_catalog.current_setting('lo_compat_privileges') <> 'on' ORDER BY 1`)
+		AND pg_catalog.current_setting('lo_compat_privileges') <> 'on' ORDER BY l.oid`)
 	if err != nil {
-		return explainQuery("look at the large objects", err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil {
-		return explainQuery("look at the large objects", err)
+		return pgclient.ExplainQuery("look at the large objects", err)
 	}
 	for _, oid := range list {
-		d.add(source.Fails, fmt.Sprintf("GRANT SELECT ON LARGE OBJECT %d TO %s;", oid, quoteIdent(d.role)),
-			"role %s cannot read large object %d%s", quoteIdent(d.role), oid, in)
+		d.add(source.Fails, fmt.Sprintf("GRANT SELECT ON LARGE OBJECT %s TO %s;", oid, pgclient.QuoteIdent(d.role)),
+			"role %s cannot read large object %s%s", pgclient.QuoteIdent(d.role), oid, in)
 	}
 	return nil
 }

@@ -6,53 +6,28 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"holdfast/internal/source"
+	"holdfast/internal/source/postgres/pgclient"
 	"holdfast/internal/source/postgres/pgdump"
 )
 
-// pipeSize lets pg_dump run ahead while a block is compressed and sealed.
-const pipeSize = 1 << 20
-
 // dump is a running pg_dump. Reading it to io.EOF means that it exited with status 0 and wrote its trailer.
 type dump struct {
-	ctx    context.Context // of the open that started it; a dump lives no longer
-	name   string
-	cmd    *exec.Cmd
-	stop   context.CancelCauseFunc
-	out    *os.File
-	facts  *pgdump.Reader
-	said   *tail
-	server params
-	watch  *watch // nil: nobody watches for stalls
+	ctx     context.Context // of the open that started it; a dump lives no longer
+	name    string
+	process *pgclient.Process
+	stop    context.CancelCauseFunc
+	facts   *pgdump.Reader
+	said    *pgclient.Tail
+	server  pgclient.Params
+	watch   *watch // nil: nobody watches for stalls
 
 	waited  bool  // the process was waited for
 	waitErr error // what it came to
 	err     error // the first error of Read, io.EOF at a good end
 	good    func(facts []source.Fact, warnings []string)
-}
-
-// command makes the process; a drill makes it in a sandbox.
-type command func(ctx context.Context, path string, args, env []string) *exec.Cmd
-
-// plainCommand runs a program as it is. A process group of its own keeps the terminal's Ctrl-C from it: the run
-// decides how to end.
-func plainCommand(ctx context.Context, path string, args, env []string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	// At SIGTERM pg_dump asks the server to cancel what it waits for. Killed outright it would leave a session there that
-	// goes on waiting for a lock.
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	return cmd
 }
 
 // openDump starts pg_dump on a snapshot and watches over it.
@@ -63,19 +38,19 @@ func (c *capture) openDump(ctx context.Context, s *snapshot) (io.ReadCloser, err
 	}, c.record.filtersOf(s.database)...)
 	server := s.server
 	if s.escapes {
-		server = server.with("bytea_output", "hex")
+		server = server.With("bytea_output", "hex")
 	}
 	if s.quotes {
-		server = server.with("quote_all_identifiers", "off")
+		server = server.With("quote_all_identifiers", "off")
 	}
-	server = server.on(s.database.Name)
+	server = server.On(s.database.Name)
 	server["application_name"] = "holdfast " + strings.ToLower(rand.Text()[:10])
-	d, err := startDump(ctx, plainCommand, c.dump.path, args, server)
+	d, err := startDump(ctx, c.site, c.dump, args, server)
 	if err != nil {
 		return nil, fmt.Errorf("dump database %q: %w", s.database.Name, err)
 	}
 	d.name = s.database.Dump
-	d.watch = newWatch(server, c.opt.Stall)
+	d.watch = newWatch(c.site, server, c.opt.Stall)
 	d.watch.start(d.ctx, d.stop)
 	prefix, item := s.database.Prefix, s.database.Dump
 	d.good = func(facts []source.Fact, warnings []string) {
@@ -96,34 +71,18 @@ func prefixed(prefix string, facts []source.Fact) []source.Fact {
 }
 
 // startDump starts pg_dump. What comes of it must be closed.
-func startDump(ctx context.Context, run command, path string, args []string, server params) (*dump, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("make a pipe: %w", err)
-	}
-	growPipe(r)
-	env, rest := server.env()
-	args = append([]string{"--format=plain", "--no-password"}, append(args, rest...)...)
+func startDump(ctx context.Context, site pgclient.Site, program pgclient.Program, args []string, server pgclient.Params) (*dump, error) {
 	ctx, stop := context.WithCancelCause(ctx)
-	d := &dump{ctx: ctx, stop: stop, out: r, said: &tail{}, server: server}
+	d := &dump{ctx: ctx, stop: stop, said: &pgclient.Tail{}, server: server}
 	d.facts = pgdump.NewReader(pipeEnd{d})
-	d.cmd = run(ctx, path, args, env)
-	d.cmd.Stdout, d.cmd.Stderr = w, d.said
-	err = d.cmd.Start()
-	w.Close()
+	var err error
+	d.process, err = site.Start(ctx, pgclient.Command{Path: program.Path, Params: server, Stderr: d.said,
+		Args: append([]string{"--format=plain", "--no-password"}, args...)})
 	if err != nil {
-		r.Close()
 		stop(nil)
-		return nil, fmt.Errorf("start %s: %w", path, err)
+		return nil, err
 	}
 	return d, nil
-}
-
-// growPipe is a wish: a pipe of the usual size works too.
-func growPipe(f *os.File) {
-	if raw, err := f.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
-	}
 }
 
 // pipeEnd is what the reader of facts reads: the pipe, whose end counts only if the program ended well.
@@ -134,7 +93,7 @@ func (e pipeEnd) Read(p []byte) (int, error) {
 		e.d.watch.enter()
 		defer e.d.watch.leave()
 	}
-	n, err := e.d.out.Read(p)
+	n, err := e.d.process.Stdout.Read(p)
 	if err != nil {
 		if failed := e.d.wait(); failed != nil {
 			err = failed
@@ -149,20 +108,19 @@ func (d *dump) wait() error {
 		return d.waitErr
 	}
 	d.waited = true
-	d.waitErr = d.cmd.Wait()
+	d.waitErr = d.process.Wait()
 	cause := context.Cause(d.ctx)
 	d.stop(nil)
 	blockers := ""
 	if d.watch != nil {
 		blockers = d.watch.end()
 	}
-	d.out.Close()
 	switch {
 	case d.waitErr == nil:
 	case cause != nil:
 		d.waitErr = cause
 	default:
-		d.waitErr = explainDump("pg_dump", d.said.String(), d.server, blockers)
+		d.waitErr = explainDump("pg_dump", d.said.String(), d.waitErr, d.server, blockers)
 	}
 	return d.waitErr
 }

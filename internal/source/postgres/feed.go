@@ -6,32 +6,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"holdfast"
+	"holdfast/internal/source/postgres/pgclient"
 	"holdfast/internal/source/postgres/pgdump"
 )
 
 // feeder sends dumps through psql.
 type feeder struct {
 	place *Place
-	psql  program
+	psql  pgclient.Program
 	rules pgdump.Rules
 }
 
 // newFeeder finds psql, and what of a dump this server would not understand.
 func (p *Place) newFeeder(ctx context.Context) (*feeder, error) {
-	psql, err := p.programs.psql(ctx, p.major())
+	psql, err := pgclient.Psql(ctx, p.programs, p.major())
 	if err != nil {
 		return nil, p.cannot(err, holdfast.Hint(err))
 	}
-	if !psql.restricts() && !p.drill {
+	if !psql.Restricts() && !p.drill {
 		p.warn(`%s does not know \restrict, which keeps a forged dump from running commands on this machine: upgrade it`, psql)
 	}
 	conn, err := p.session(ctx)
@@ -41,14 +38,10 @@ func (p *Place) newFeeder(ctx context.Context) (*feeder, error) {
 	// These stand at the head of dumps; the younger ones are unknown to older servers.
 	candidates := []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout",
 		"xmloption", "check_function_bodies", "client_min_messages", "row_security", "default_tablespace", "default_table_access_method"}
-	rows, err := conn.Query(ctx, `SELECT name FROM pg_catalog.unnest($1::text[]) name
-		WHERE pg_catalog.current_setting(name, true) IS NULL`, candidates)
+	unknown, err := pgclient.Strings(ctx, conn, `SELECT name FROM pg_catalog.unnest(`+pgclient.QuoteLiterals(candidates)+`) name
+		WHERE pg_catalog.current_setting(name, true) IS NULL`)
 	if err != nil {
-		return nil, explainQuery("ask which settings the server knows", err)
-	}
-	unknown, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, explainQuery("ask which settings the server knows", err)
+		return nil, pgclient.ExplainQuery("ask which settings the server knows", err)
 	}
 	rules := pgdump.Rules{DropSettings: unknown, DropRestrict: true, DropTablespaces: p.drill}
 	if !p.drill {
@@ -60,14 +53,10 @@ func (p *Place) newFeeder(ctx context.Context) (*feeder, error) {
 }
 
 // lacksTablespaces reports whether the source had a tablespace that this server has not.
-func (p *Place) lacksTablespaces(ctx context.Context, conn *pgx.Conn) (bool, error) {
-	rows, err := conn.Query(ctx, `SELECT spcname::text FROM pg_catalog.pg_tablespace`)
+func (p *Place) lacksTablespaces(ctx context.Context, conn pgclient.Session) (bool, error) {
+	have, err := pgclient.Strings(ctx, conn, `SELECT spcname::text FROM pg_catalog.pg_tablespace`)
 	if err != nil {
-		return false, explainQuery("list the tablespaces", err)
-	}
-	have, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return false, explainQuery("list the tablespaces", err)
+		return false, pgclient.ExplainQuery("list the tablespaces", err)
 	}
 	if p.record.Globals == "" {
 		return true, nil // not known which there were: the default one always exists
@@ -115,27 +104,19 @@ func (f *feeder) feed(ctx context.Context, s *staged) error {
 func (f *feeder) run(ctx context.Context, s *staged, script io.Reader) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	env, rest := f.place.server.on(s.staging).env()
-	args := append([]string{"--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose",
-		"--file=-"}, rest...)
-	in, out, err := os.Pipe()
+	said := &pgclient.Tail{}
+	process, err := f.place.programs.Start(ctx, pgclient.Command{
+		Path: f.psql.Path, Params: f.place.server.On(s.staging), Stdin: true, Stdout: io.Discard, Stderr: said,
+		Args: []string{"--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose", "--file=-"},
+	})
 	if err != nil {
-		return fmt.Errorf("make a pipe: %w", err)
+		return err
 	}
-	growPipe(out)
-	said := &tail{}
-	cmd := f.place.run(ctx, f.psql.path, args, env)
-	cmd.Stdin, cmd.Stderr = in, said
-	err = cmd.Start()
-	in.Close()
-	if err != nil {
-		out.Close()
-		return fmt.Errorf("start %s: %w", f.psql.path, err)
-	}
+	out := process.Stdin
 	reader := &noting{Reader: script}
 	// psql's own key, which the dump cannot know: whatever is in it, only SQL and COPY data pass.
 	key := rand.Text()
-	if f.psql.restricts() {
+	if f.psql.Restricts() {
 		_, err = fmt.Fprintf(out, "\\restrict %s\n", key)
 	}
 	if err == nil {
@@ -143,11 +124,11 @@ func (f *feeder) run(ctx context.Context, s *staged, script io.Reader) error {
 	}
 	if reader.err != nil {
 		stop() // psql would take the end of its input for the end of the dump
-	} else if err == nil && f.psql.restricts() {
+	} else if err == nil && f.psql.Restricts() {
 		_, err = fmt.Fprintf(out, "\\unrestrict %s\n", key)
 	}
 	out.Close()
-	waitErr := cmd.Wait()
+	waitErr := process.Wait()
 	switch {
 	case reader.err != nil:
 		return fmt.Errorf("restore %s: %w", s.Dump, reader.err)
@@ -184,7 +165,7 @@ var (
 // explainRestore turns the first error of psql into one sentence. Data of a row, which the context of a COPY quotes,
 // is left out.
 func (p *Place) explainRestore(s *staged, said string, status error) error {
-	said = p.server.mask(said)
+	said = p.server.Mask(said)
 	code, message := "", ""
 	if found := psqlError.FindStringSubmatch(said); found != nil && !strings.Contains(found[0], " NOTICE:") {
 		code, message = found[2], fmt.Sprintf("%s (SQLSTATE %s, line %s of the dump)", found[3], found[2], found[1])
@@ -223,8 +204,8 @@ func (p *Place) explainRestore(s *staged, said string, status error) error {
 		return holdfast.WithHint(err, "the server went away during the restore: look into its log, then run again")
 	case "":
 		const scriptError = 3 // psql's exit code for what ON_ERROR_STOP stopped
-		var exit *exec.ExitError
-		if errors.As(status, &exit) && exit.ExitCode() != scriptError {
+		var exit *pgclient.ExitError
+		if errors.As(status, &exit) && exit.Code != scriptError {
 			return p.cannot(err, "psql itself failed, or its connection: look into the server's log, then run again")
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/source"
+	"holdfast/internal/source/postgres/pgclient"
 	"holdfast/internal/source/postgres/pgdump"
 )
 
@@ -16,30 +17,31 @@ const globalsTime = 10 * time.Minute
 
 // readGlobals asks pg_dumpall for roles and tablespaces.
 func (c *capture) readGlobals(ctx context.Context) ([]byte, error) {
-	return readGlobals(ctx, plainCommand, c.dumpall.path, c.server, c.record.Passwords)
+	return readGlobals(ctx, c.site, c.dumpall, c.server, c.record.Passwords)
 }
 
-func readGlobals(ctx context.Context, run command, path string, server params, passwords bool) ([]byte, error) {
+func readGlobals(ctx context.Context, site pgclient.Site, dumpall pgclient.Program, server pgclient.Params, passwords bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, globalsTime)
 	defer cancel()
-	env, rest := server.env()
 	database := server["dbname"]
 	if strings.Contains(database, "=") || strings.HasPrefix(database, "postgres://") || strings.HasPrefix(database, "postgresql://") {
-		database = "dbname=" + quoteKeyword(database) // or it would be taken for a connection string
+		database = "dbname=" + pgclient.QuoteKeyword(database) // or it would be taken for a connection string
 	}
-	args := append([]string{"--globals-only", "--encoding=UTF8", "--no-password", "--database=" + database}, rest...)
+	args := []string{"--globals-only", "--encoding=UTF8", "--no-password", "--database=" + database}
 	if !passwords {
 		args = append(args, "--no-role-passwords")
 	}
-	cmd := run(ctx, path, args, env)
 	var out bytes.Buffer
-	said := &tail{}
-	cmd.Stdout, cmd.Stderr = &out, said
-	if err := cmd.Run(); err != nil {
+	said := &pgclient.Tail{}
+	process, err := site.Start(ctx, pgclient.Command{Path: dumpall.Path, Args: args, Params: server, Stdout: &out, Stderr: said})
+	if err != nil {
+		return nil, fmt.Errorf("read the globals: %w", err)
+	}
+	if err := process.Wait(); err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read the globals: %w", context.Cause(ctx))
 		}
-		return nil, fmt.Errorf("read the globals: %w", explainDump("pg_dumpall", said.String(), server, ""))
+		return nil, fmt.Errorf("read the globals: %w", explainDump("pg_dumpall", said.String(), err, server, ""))
 	}
 	if !bytes.Contains(out.Bytes(), []byte("\n-- PostgreSQL database cluster dump complete\n")) {
 		return nil, fmt.Errorf("read the globals: %w", pgdump.ErrTruncated)

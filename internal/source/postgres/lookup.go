@@ -1,10 +1,14 @@
 package postgres
 
-import "context"
+import (
+	"context"
+
+	"holdfast/internal/source/postgres/pgclient"
+)
 
 // Lookup tells which database a connection string names, and whether it is there. Target.Database plays no part.
 func Lookup(ctx context.Context, t Target) (name string, exists bool, err error) {
-	named, err := resolve(t.URL, t.Password, t.Env)
+	named, err := pgclient.Resolve(t.URL, t.Password, t.Env)
 	if err != nil {
 		return "", false, err
 	}

@@ -10,11 +10,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"holdfast"
 	"holdfast/internal/source"
+	"holdfast/internal/source/postgres/pgclient"
 )
 
 // Target says where a restore on a live server lands.
@@ -42,12 +40,12 @@ type Target struct {
 type Place struct {
 	target   Target
 	observe  holdfast.Observer
-	programs programs
-	run      command
-	server   params // leads to a database that stays: postgres or template1
+	site     pgclient.Site   // where sessions are opened
+	programs pgclient.Site   // where programs run: the same, or a sandbox in it
+	server   pgclient.Params // leads to a database that stays: postgres or template1
 	drill    bool
 
-	conn      *pgx.Conn
+	conn      pgclient.Session
 	version   int
 	record    record
 	stored    source.Stored
@@ -71,26 +69,27 @@ var _ source.Place = (*Place)(nil)
 
 // Open connects to the server of a restore. Nothing is made there yet.
 func Open(ctx context.Context, t Target, observe holdfast.Observer) (*Place, error) {
-	server, err := resolve(t.URL, t.Password, t.Env)
+	server, err := pgclient.Resolve(t.URL, t.Password, t.Env)
 	if err != nil {
 		return nil, err
 	}
-	p, err := open(ctx, t, server, plainCommand, newPrograms(t.BinDirs, t.Path), observe)
+	site := pgclient.NewHost(t.BinDirs, t.Path)
+	p, err := open(ctx, t, server, site, site, observe)
 	return p, because(ctx, "open the target", err)
 }
 
-func open(ctx context.Context, t Target, server params, run command, programs programs, observe holdfast.Observer) (*Place, error) {
+func open(ctx context.Context, t Target, server pgclient.Params, site, programs pgclient.Site, observe holdfast.Observer) (*Place, error) {
 	if observe == nil {
 		observe = func(holdfast.Event) {}
 	}
 	if t.ID == "" {
 		t.ID = string(holdfast.NewBackupID())
 	}
-	p := &Place{target: t, observe: observe, programs: programs, run: run}
+	p := &Place{target: t, observe: observe, site: site, programs: programs}
 	// The database that the connection string names is often the one to restore, which may not exist.
 	var firstErr error
 	for _, name := range []string{"postgres", "template1", server["dbname"]} {
-		conn, pinned, err := server.on(name).dial(ctx)
+		conn, pinned, err := site.Dial(ctx, server.On(name))
 		if err != nil {
 			if firstErr == nil {
 				firstErr = err
@@ -103,20 +102,20 @@ func open(ctx context.Context, t Target, server params, run command, programs pr
 	if p.conn == nil {
 		return nil, firstErr
 	}
-	version, err := serverVersion(ctx, p.conn)
+	version, err := pgclient.ServerVersion(ctx, p.conn)
 	if err == nil {
 		p.version = version
 		err = supported(p.major())
 	}
 	var standby bool
 	if err == nil {
-		err = p.conn.QueryRow(ctx, `SELECT pg_catalog.pg_is_in_recovery()`).Scan(&standby)
+		err = pgclient.Row(ctx, p.conn, `SELECT pg_catalog.pg_is_in_recovery()`, &standby)
 	}
 	if err == nil && standby {
-		err = holdfast.WithHint(fmt.Errorf("%w: the server at %s is a standby", holdfast.ErrUsage, p.server.where()), "restore on the primary")
+		err = holdfast.WithHint(fmt.Errorf("%w: the server at %s is a standby", holdfast.ErrUsage, p.server.Where()), "restore on the primary")
 	}
 	if err != nil {
-		closeConn(p.conn)
+		p.conn.Close() // it changed nothing
 		return nil, err
 	}
 	return p, nil
@@ -129,11 +128,11 @@ func (p *Place) warn(format string, args ...any) {
 }
 
 // session returns the session of the place; one that was lost, as by a cancelled query, is opened again.
-func (p *Place) session(ctx context.Context) (*pgx.Conn, error) {
-	if p.conn != nil && !p.conn.IsClosed() {
+func (p *Place) session(ctx context.Context) (pgclient.Session, error) {
+	if p.conn != nil && !p.conn.Closed() {
 		return p.conn, nil
 	}
-	conn, _, err := p.server.dial(ctx)
+	conn, _, err := p.site.Dial(ctx, p.server)
 	if err != nil {
 		return nil, err
 	}
@@ -146,8 +145,8 @@ func (p *Place) exec(ctx context.Context, doing, sql string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		return explainQuery(doing, err)
+	if err := pgclient.Exec(ctx, conn, sql); err != nil {
+		return pgclient.ExplainQuery(doing, err)
 	}
 	return nil
 }
@@ -205,20 +204,20 @@ func (p *Place) adoptMonetary(ctx context.Context) error {
 		return err
 	}
 	var current string
-	if err := conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('lc_monetary')`).Scan(&current); err != nil {
-		return explainQuery("read lc_monetary", err)
+	if err := pgclient.Row(ctx, conn, `SELECT pg_catalog.current_setting('lc_monetary')`, &current); err != nil {
+		return pgclient.ExplainQuery("read lc_monetary", err)
 	}
 	if p.record.Monetary == "" || p.record.Monetary == current {
 		return nil
 	}
-	if _, err := conn.Exec(ctx, `SELECT pg_catalog.set_config('lc_monetary', $1, false)`, p.record.Monetary); err != nil {
+	if err := pgclient.Exec(ctx, conn, `SELECT pg_catalog.set_config('lc_monetary', `+pgclient.QuoteLiteral(p.record.Monetary)+`, false)`); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
 		p.warn("the server does not know the locale %q: values of type money, if there are any, may be read wrongly", p.record.Monetary)
 		return nil
 	}
-	p.server = p.server.with("lc_monetary", p.record.Monetary)
+	p.server = p.server.With("lc_monetary", p.record.Monetary)
 	return nil
 }
 
@@ -244,7 +243,7 @@ func (p *Place) plan(ctx context.Context) error {
 			}
 		}
 		if exists && !vacant && !p.drill && !p.target.Overwrite {
-			return holdfast.WithHint(fmt.Errorf("%w: database %q exists on %s", holdfast.ErrUsage, final, p.server.where()),
+			return holdfast.WithHint(fmt.Errorf("%w: database %q exists on %s", holdfast.ErrUsage, final, p.server.Where()),
 				"choose another name, or replace it with --overwrite, which keeps the old one under another name")
 		}
 		p.staged = append(p.staged, &staged{database: d, staging: withSuffix(final, "_restoring_"+p.target.ID), final: final, vacant: vacant})
@@ -255,17 +254,17 @@ func (p *Place) plan(ctx context.Context) error {
 // unused reports whether nobody made anything in database. Every cluster has one called postgres, so that a whole cluster
 // could never be restored if that one counted as a target that is not empty.
 func (p *Place) unused(ctx context.Context, database string) (bool, error) {
-	conn, _, err := p.server.on(database).dial(ctx)
+	conn, _, err := p.site.Dial(ctx, p.server.On(database))
 	if err != nil {
 		return false, err
 	}
 	var made int
-	err = conn.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'`).Scan(&made)
+	err = pgclient.Row(ctx, conn, `SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'`, &made)
 	if err != nil {
-		err = explainQuery("look into database "+quoteIdent(database), err)
+		err = pgclient.ExplainQuery("look into database "+pgclient.QuoteIdent(database), err)
 	}
-	return made == 0, errors.Join(err, closeConn(conn))
+	return made == 0, errors.Join(err, conn.Close())
 }
 
 func (p *Place) exists(ctx context.Context, database string) (bool, error) {
@@ -274,9 +273,9 @@ func (p *Place) exists(ctx context.Context, database string) (bool, error) {
 		return false, err
 	}
 	var exists bool
-	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)`, database).Scan(&exists)
+	err = pgclient.Row(ctx, conn, `SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = `+pgclient.QuoteLiteral(database)+`)`, &exists)
 	if err != nil {
-		return false, explainQuery("look for database "+quoteIdent(database), err)
+		return false, pgclient.ExplainQuery("look for database "+pgclient.QuoteIdent(database), err)
 	}
 	return exists, nil
 }
@@ -355,13 +354,9 @@ func (p *Place) checkExtensions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rows, err := conn.Query(ctx, `SELECT name::text FROM pg_catalog.pg_available_extensions`)
+	available, err := pgclient.Strings(ctx, conn, `SELECT name::text FROM pg_catalog.pg_available_extensions`)
 	if err != nil {
-		return explainQuery("list the extensions", err)
-	}
-	available, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return explainQuery("list the extensions", err)
+		return pgclient.ExplainQuery("list the extensions", err)
 	}
 	var missing []string
 	for _, s := range p.staged {
@@ -417,7 +412,7 @@ func (p *Place) restoreOne(ctx context.Context, s *staged, f *feeder) error {
 		return err
 	}
 	for _, statement := range s.propertySQL(s.staging) {
-		if err := p.exec(ctx, "set the properties of database "+quoteIdent(s.staging), statement); err != nil {
+		if err := p.exec(ctx, "set the properties of database "+pgclient.QuoteIdent(s.staging), statement); err != nil {
 			if !strings.Contains(statement, " SET ") || ctx.Err() != nil {
 				return err
 			}
@@ -439,15 +434,15 @@ func (p *Place) dropLeftover(ctx context.Context, staging string) error {
 		return err
 	}
 	var sessions int
-	if err := conn.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = $1`, staging).Scan(&sessions); err != nil {
-		return explainQuery("look for sessions on database "+quoteIdent(staging), err)
+	if err := pgclient.Row(ctx, conn, `SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE datname = `+pgclient.QuoteLiteral(staging), &sessions); err != nil {
+		return pgclient.ExplainQuery("look for sessions on database "+pgclient.QuoteIdent(staging), err)
 	}
 	if sessions > 0 {
-		return holdfast.WithHint(fmt.Errorf("%w: %d sessions use database %s, where this restore would be staged", holdfast.ErrBusy, sessions, quoteIdent(staging)),
+		return holdfast.WithHint(fmt.Errorf("%w: %d sessions use database %s, where this restore would be staged", holdfast.ErrBusy, sessions, pgclient.QuoteIdent(staging)),
 			"wait for the other restore of this backup to end")
 	}
-	p.warn("database %s was left by a restore that was killed: it is dropped", quoteIdent(staging))
-	return p.exec(ctx, "drop database "+quoteIdent(staging), "DROP DATABASE "+quoteIdent(staging))
+	p.warn("database %s was left by a restore that was killed: it is dropped", pgclient.QuoteIdent(staging))
+	return p.exec(ctx, "drop database "+pgclient.QuoteIdent(staging), "DROP DATABASE "+pgclient.QuoteIdent(staging))
 }
 
 func (p *Place) createDatabase(ctx context.Context, s *staged) error {
@@ -462,13 +457,13 @@ func (p *Place) createDatabase(ctx context.Context, s *staged) error {
 	if err := p.dropLeftover(ctx, s.staging); err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, s.createSQL(s.staging, p.major())); err != nil {
-		failed := explainQuery("create database "+quoteIdent(s.staging), err)
-		var server *pgconn.PgError
-		if !errors.As(err, &server) {
+	if err := pgclient.Exec(ctx, conn, s.createSQL(s.staging, p.major())); err != nil {
+		failed := pgclient.ExplainQuery("create database "+pgclient.QuoteIdent(s.staging), err)
+		var refused *pgclient.Error
+		if !errors.As(err, &refused) {
 			return failed
 		}
-		switch server.Code {
+		switch refused.Code {
 		case "42809", "22023", "0A000", "42704": // a locale or a provider that the server or its system lacks
 			locale := strings.Join(slices.Compact(slices.DeleteFunc([]string{s.Collate, s.CType, s.Locale},
 				func(name string) bool { return name == "" })), ", ")
@@ -485,7 +480,7 @@ func (p *Place) createDatabase(ctx context.Context, s *staged) error {
 		return nil
 	}
 	// Nobody has business in a database that is half restored; its own grants come at the end.
-	return p.exec(ctx, "close the staging database", "REVOKE ALL ON DATABASE "+quoteIdent(s.staging)+" FROM PUBLIC")
+	return p.exec(ctx, "close the staging database", "REVOKE ALL ON DATABASE "+pgclient.QuoteIdent(s.staging)+" FROM PUBLIC")
 }
 
 // prepare makes what the dump takes for granted.
@@ -498,12 +493,12 @@ func (p *Place) prepare(ctx context.Context, s *staged) error {
 	switch {
 	case p.record.onlyTables():
 		for _, schema := range s.Schemas {
-			statements = append(statements, "CREATE SCHEMA IF NOT EXISTS "+quoteIdent(schema))
+			statements = append(statements, "CREATE SCHEMA IF NOT EXISTS "+pgclient.QuoteIdent(schema))
 		}
 	case p.record.included():
 		for _, e := range s.Extensions {
 			if !dumped.schema(e.Schema) {
-				statements = append(statements, "CREATE SCHEMA IF NOT EXISTS "+quoteIdent(e.Schema))
+				statements = append(statements, "CREATE SCHEMA IF NOT EXISTS "+pgclient.QuoteIdent(e.Schema))
 			}
 		}
 	case !slices.Contains(s.Schemas, "public"):
@@ -512,14 +507,14 @@ func (p *Place) prepare(ctx context.Context, s *staged) error {
 	if len(statements) == 0 {
 		return nil
 	}
-	conn, _, err := p.server.on(s.staging).dial(ctx)
+	conn, _, err := p.site.Dial(ctx, p.server.On(s.staging))
 	if err != nil {
 		return err
 	}
-	defer closeConn(conn)
+	defer conn.Close()
 	for _, statement := range statements {
-		if _, err := conn.Exec(ctx, statement); err != nil {
-			return explainQuery("prepare database "+quoteIdent(s.staging), err)
+		if err := pgclient.Exec(ctx, conn, statement); err != nil {
+			return pgclient.ExplainQuery("prepare database "+pgclient.QuoteIdent(s.staging), err)
 		}
 	}
 	return nil
@@ -560,36 +555,36 @@ func (p *Place) check(ctx context.Context) (source.Facts, error) {
 
 // checker is the pg_dump that made the backup, if that major version is here and fits the server: another one may
 // write the same thing in other words.
-func (p *Place) checker(ctx context.Context) (program, error) {
+func (p *Place) checker(ctx context.Context) (pgclient.Program, error) {
 	major := p.major()
 	if p.record.Client > major {
-		if found, err := p.programs.client(ctx, "pg_dump", p.record.Client); err == nil && found.major == p.record.Client {
+		if found, err := pgclient.Fitting(ctx, p.programs, "pg_dump", p.record.Client); err == nil && found.Major == p.record.Client {
 			return found, nil
 		}
 	}
-	found, err := p.programs.client(ctx, "pg_dump", major)
+	found, err := pgclient.Fitting(ctx, p.programs, "pg_dump", major)
 	if err != nil {
-		return program{}, p.cannot(err, holdfast.Hint(err))
+		return pgclient.Program{}, p.cannot(err, holdfast.Hint(err))
 	}
-	if found.major != p.record.Client {
-		p.warn("the backup was made by pg_dump %d and is checked by pg_dump %d: definitions may differ in their text", p.record.Client, found.major)
+	if found.Major != p.record.Client {
+		p.warn("the backup was made by pg_dump %d and is checked by pg_dump %d: definitions may differ in their text", p.record.Client, found.Major)
 	}
 	return found, nil
 }
 
-func (p *Place) checkOne(ctx context.Context, s *staged, client program) ([]source.Fact, error) {
-	conn, server, err := p.server.on(s.staging).dial(ctx)
+func (p *Place) checkOne(ctx context.Context, s *staged, client pgclient.Program) ([]source.Fact, error) {
+	conn, server, err := p.site.Dial(ctx, p.server.On(s.staging))
 	if err != nil {
 		return nil, err
 	}
 	now, err := readDatabase(ctx, conn)
-	closeConn(conn)
+	conn.Close() // it changed nothing
 	if err != nil {
 		return nil, err
 	}
 	now.Prefix = s.Prefix
 	args := append([]string{"--encoding=" + s.Encoding}, p.record.filtersOf(s.database)...)
-	d, err := startDump(ctx, p.run, client.path, args, server.with("bytea_output", "hex").with("quote_all_identifiers", "off"))
+	d, err := startDump(ctx, p.programs, client, args, server.With("bytea_output", "hex").With("quote_all_identifiers", "off"))
 	if err != nil {
 		return nil, err
 	}
@@ -613,20 +608,20 @@ func (p *Place) Close() error {
 			if !s.made {
 				continue
 			}
-			doing := "drop staging database " + quoteIdent(s.staging)
-			if err := p.exec(ctx, doing, "DROP DATABASE IF EXISTS "+quoteIdent(s.staging)+" WITH (FORCE)"); err != nil {
-				errs = append(errs, holdfast.WithHint(err, "drop it by hand: DROP DATABASE "+quoteIdent(s.staging)+" WITH (FORCE);"))
+			doing := "drop staging database " + pgclient.QuoteIdent(s.staging)
+			if err := p.exec(ctx, doing, "DROP DATABASE IF EXISTS "+pgclient.QuoteIdent(s.staging)+" WITH (FORCE)"); err != nil {
+				errs = append(errs, holdfast.WithHint(err, "drop it by hand: DROP DATABASE "+pgclient.QuoteIdent(s.staging)+" WITH (FORCE);"))
 			}
 		}
 		if len(errs) == 0 {
 			for _, role := range slices.Backward(p.created) {
-				errs = append(errs, p.exec(ctx, "drop role "+quoteIdent(role), "DROP ROLE IF EXISTS "+quoteIdent(role)))
+				errs = append(errs, p.exec(ctx, "drop role "+pgclient.QuoteIdent(role), "DROP ROLE IF EXISTS "+pgclient.QuoteIdent(role)))
 			}
 		}
 	}
 	p.staged, p.created = nil, nil
-	if p.conn != nil && !p.conn.IsClosed() {
-		closeConn(p.conn)
+	if p.conn != nil && !p.conn.Closed() {
+		p.conn.Close() // it has no work left
 	}
 	return errors.Join(errs...)
 }

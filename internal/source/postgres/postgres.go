@@ -24,6 +24,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/source"
+	"holdfast/internal/source/postgres/pgclient"
 )
 
 // The server versions that are supported.
@@ -70,8 +71,8 @@ type Options struct {
 
 // Source is a PostgreSQL database, or all of a cluster.
 type Source struct {
-	opt      Options
-	programs programs
+	opt  Options
+	site pgclient.Site
 }
 
 var _ source.Source = (*Source)(nil)
@@ -84,7 +85,7 @@ func New(opt Options) *Source {
 	if opt.Stall <= 0 {
 		opt.Stall = defaultStall
 	}
-	return &Source{opt: opt, programs: newPrograms(opt.BinDirs, opt.Path)}
+	return &Source{opt: opt, site: pgclient.NewHost(opt.BinDirs, opt.Path)}
 }
 
 // Capture pins one snapshot of each database and opens the way to its items.

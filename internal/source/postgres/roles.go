@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"holdfast/internal/source"
+	"holdfast/internal/source/postgres/pgclient"
 	"holdfast/internal/source/postgres/pgdump"
 )
 
@@ -80,8 +78,8 @@ func roleFacts(content []byte) ([]source.Fact, error) {
 }
 
 // checkRoles reads the roles of the target that the backup knows.
-func (p *Place) checkRoles(ctx context.Context, client program) ([]source.Fact, error) {
-	content, err := readGlobals(ctx, p.run, filepath.Join(filepath.Dir(client.path), "pg_dumpall"), p.server, false)
+func (p *Place) checkRoles(ctx context.Context, client pgclient.Program) ([]source.Fact, error) {
+	content, err := readGlobals(ctx, p.programs, client.Beside("pg_dumpall"), p.server, false)
 	if err != nil {
 		return nil, err
 	}
@@ -121,13 +119,9 @@ func (p *Place) makeRoles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rows, err := conn.Query(ctx, `SELECT rolname::text FROM pg_catalog.pg_roles`)
+	existing, err := pgclient.Strings(ctx, conn, `SELECT rolname::text FROM pg_catalog.pg_roles`)
 	if err != nil {
-		return explainQuery("list the roles", err)
-	}
-	existing, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return explainQuery("list the roles", err)
+		return pgclient.ExplainQuery("list the roles", err)
 	}
 	wanted := p.needed()
 	if p.drill {
@@ -148,10 +142,10 @@ func (p *Place) makeRoles(ctx context.Context) error {
 		}
 		create := role.Create
 		if !known || create == "" {
-			create = "CREATE ROLE " + quoteIdent(name)
+			create = "CREATE ROLE " + pgclient.QuoteIdent(name)
 			p.warn("role %q is not among the globals of the backup: it is created without any right to log in", name)
 		}
-		if err := p.exec(ctx, "create role "+quoteIdent(name), create); err != nil {
+		if err := p.exec(ctx, "create role "+pgclient.QuoteIdent(name), create); err != nil {
 			return err
 		}
 		p.created = append(p.created, name)
@@ -188,15 +182,15 @@ func (p *Place) makeRoles(ctx context.Context) error {
 // grantMembership falls back to a plain grant in our own name: who granted it at the source may not exist here, and
 // servers before 16 know no other option than ADMIN.
 func (p *Place) grantMembership(ctx context.Context, m pgdump.Membership) error {
-	err := p.exec(ctx, "make role "+quoteIdent(m.Member)+" a member of "+quoteIdent(m.Role), m.SQL)
+	err := p.exec(ctx, "make role "+pgclient.QuoteIdent(m.Member)+" a member of "+pgclient.QuoteIdent(m.Role), m.SQL)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	plain := fmt.Sprintf("GRANT %s TO %s", quoteIdent(m.Role), quoteIdent(m.Member))
+	plain := fmt.Sprintf("GRANT %s TO %s", pgclient.QuoteIdent(m.Role), pgclient.QuoteIdent(m.Member))
 	if adminOption.MatchString(m.SQL) {
 		plain += " WITH ADMIN OPTION"
 	}
-	err = p.exec(ctx, "make role "+quoteIdent(m.Member)+" a member of "+quoteIdent(m.Role), plain)
+	err = p.exec(ctx, "make role "+pgclient.QuoteIdent(m.Member)+" a member of "+pgclient.QuoteIdent(m.Role), plain)
 	if err != nil {
 		p.warn("%v", err)
 	}
@@ -210,7 +204,7 @@ func (p *Place) applyRoleSettings(ctx context.Context, names []string) {
 		if names != nil && !slices.Contains(names, s.Role) {
 			continue
 		}
-		if err := p.exec(ctx, "set a parameter of role "+quoteIdent(s.Role), s.SQL); err != nil {
+		if err := p.exec(ctx, "set a parameter of role "+pgclient.QuoteIdent(s.Role), s.SQL); err != nil {
 			p.warn("%v", err)
 		}
 	}
@@ -225,7 +219,7 @@ func (p *Place) changeRoles(ctx context.Context) error {
 			continue
 		}
 		for _, statement := range role.Alter {
-			if err := p.exec(ctx, "change role "+quoteIdent(name), statement); err != nil {
+			if err := p.exec(ctx, "change role "+pgclient.QuoteIdent(name), statement); err != nil {
 				return err
 			}
 		}

@@ -2,21 +2,22 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"holdfast"
+	"holdfast/internal/source/postgres/pgclient"
 )
 
 // watch looks after a dump that waits for its server. It asks the server only while a read of ours is blocked, so
 // that the time we take to compress and store is never held against it.
 type watch struct {
-	server  params
+	site    pgclient.Site
+	server  pgclient.Params
 	stall   time.Duration
 	blocked atomic.Bool
 	reads   atomic.Int64 // counts reads, so that two blocked ones are told apart
@@ -28,8 +29,8 @@ type watch struct {
 }
 
 // newWatch watches the sessions that carry server's application name.
-func newWatch(server params, stall time.Duration) *watch {
-	return &watch{server: server, stall: stall}
+func newWatch(site pgclient.Site, server pgclient.Params, stall time.Duration) *watch {
+	return &watch{site: site, server: server, stall: stall}
 }
 
 func (w *watch) enter() { w.blocked.Store(true) }
@@ -55,10 +56,10 @@ func (w *watch) end() string {
 }
 
 func (w *watch) run(ctx context.Context, kill context.CancelCauseFunc) {
-	var conn *pgx.Conn
+	var conn pgclient.Session
 	defer func() {
 		if conn != nil {
-			closeConn(conn)
+			conn.Close() // it read nothing but the state of another one
 		}
 	}()
 	ticker := time.NewTicker(min(time.Second, w.stall/4))
@@ -105,11 +106,11 @@ const (
 )
 
 // look asks what the dump's backend does, and says in words what it saw.
-func (w *watch) look(ctx context.Context, conn **pgx.Conn) (activity, string) {
+func (w *watch) look(ctx context.Context, conn *pgclient.Session) (activity, string) {
 	ctx, cancel := context.WithTimeout(ctx, min(10*time.Second, max(w.stall, time.Second)))
 	defer cancel()
 	if *conn == nil {
-		dialled, _, err := w.server.dial(ctx)
+		dialled, _, err := w.site.Dial(ctx, w.server)
 		if err != nil {
 			return silent, "the server could not be reached"
 		}
@@ -117,17 +118,17 @@ func (w *watch) look(ctx context.Context, conn **pgx.Conn) (activity, string) {
 	}
 	var state, wait string
 	var blockers []string
-	err := (*conn).QueryRow(ctx, `SELECT coalesce(state, ''), coalesce(wait_event_type, ''), ARRAY(
+	err := pgclient.Row(ctx, *conn, `SELECT coalesce(state, ''), coalesce(wait_event_type, ''), pg_catalog.to_jsonb(ARRAY(
 			SELECT pg_catalog.format('session %s of role %I (%s, %s)', b.pid, b.usename,
 				coalesce(nullif(b.application_name, ''), 'no application name'), coalesce(b.state, 'in an unknown state'))
-			FROM pg_catalog.pg_stat_activity b WHERE b.pid = ANY (pg_catalog.pg_blocking_pids(a.pid)))
-		FROM pg_catalog.pg_stat_activity a WHERE a.application_name = $1 AND a.pid <> pg_catalog.pg_backend_pid()
-		ORDER BY a.backend_start DESC LIMIT 1`, w.server["application_name"]).Scan(&state, &wait, &blockers)
+			FROM pg_catalog.pg_stat_activity b WHERE b.pid = ANY (pg_catalog.pg_blocking_pids(a.pid))))
+		FROM pg_catalog.pg_stat_activity a WHERE a.application_name = `+pgclient.QuoteLiteral(w.server["application_name"])+` AND a.pid <> pg_catalog.pg_backend_pid()
+		ORDER BY a.backend_start DESC LIMIT 1`, &state, &wait, pgclient.JSON{Into: &blockers})
 	switch {
-	case err == pgx.ErrNoRows:
+	case errors.Is(err, pgclient.ErrNoRows):
 		return silent, "the server knows no session of it"
 	case err != nil:
-		closeConn(*conn)
+		(*conn).Close() // it is of no use any more
 		*conn = nil
 		return silent, "the server could not be reached"
 	}

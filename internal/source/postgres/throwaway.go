@@ -13,12 +13,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 
 	"holdfast"
 	"holdfast/internal/sandbox"
 	"holdfast/internal/source"
+	"holdfast/internal/source/postgres/pgclient"
 )
 
 // DrillOptions say where a throwaway server lives.
@@ -38,10 +38,10 @@ type DrillOptions struct {
 type Drill struct {
 	*Place
 	opt    DrillOptions
-	server *exec.Cmd // nil: none runs
+	server *pgclient.Process // nil: none runs
 	stop   context.CancelFunc
 	ended  chan error // holds what the server's end was, once it has ended
-	log    *tail
+	log    *pgclient.Tail
 }
 
 var (
@@ -68,7 +68,7 @@ func Throwaway(ctx context.Context, opt DrillOptions, stored source.Stored, obse
 	if err := checkRoom(opt.Scratch, stored); err != nil {
 		return nil, err
 	}
-	d := &Drill{opt: opt, log: &tail{}}
+	d := &Drill{opt: opt, log: &pgclient.Tail{}}
 	if err := d.start(ctx, r, observe); err != nil {
 		err = errors.Join(err, d.shutdown())
 		if ctx.Err() != nil {
@@ -142,12 +142,12 @@ func checkRoom(scratch string, stored source.Stored) error {
 	return nil
 }
 
-// command returns how to run a program for this drill: as the unprivileged user, where it sees nothing but the scratch
+// wrap returns how to run a program for this drill: as the unprivileged user, where it sees nothing but the scratch
 // folder and the programs.
-func (d *Drill) command(bins ...string) command {
+func (d *Drill) wrap() pgclient.Wrap {
 	if d.opt.Unsandboxed {
 		return func(ctx context.Context, path string, args, env []string) *exec.Cmd {
-			cmd := plainCommand(ctx, path, args, env)
+			cmd := pgclient.Plain(ctx, path, args, env)
 			cmd.Dir = d.opt.Scratch
 			cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 			if os.Geteuid() == 0 {
@@ -158,23 +158,22 @@ func (d *Drill) command(bins ...string) command {
 	}
 	return func(ctx context.Context, path string, args, env []string) *exec.Cmd {
 		opt := sandbox.Options{Scratch: d.opt.Scratch, UID: d.opt.UID, GID: d.opt.GID, Env: env}
-		for _, bin := range append(bins, filepath.Dir(path)) {
-			// Programs outside the system's folders come with libraries and data beside their bin folder.
-			if !strings.HasPrefix(bin, "/usr/") {
-				opt.ReadOnly = append(opt.ReadOnly, filepath.Dir(bin))
-			}
+		// Programs outside the system's folders come with libraries and data beside their bin folder.
+		if bin := filepath.Dir(path); !strings.HasPrefix(bin, "/usr/") {
+			opt.ReadOnly = append(opt.ReadOnly, filepath.Dir(bin))
 		}
 		return sandbox.Command(ctx, opt, append([]string{path}, args...)...)
 	}
 }
 
 func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) error {
-	programs := newPrograms(d.opt.BinDirs, d.opt.Path)
-	initdb, err := exactly(ctx, programs, "initdb", r.major())
+	site := pgclient.NewHost(d.opt.BinDirs, d.opt.Path)
+	programs := site.Within(d.wrap())
+	initdb, err := pgclient.Exactly(ctx, site, "initdb", r.major())
 	if err != nil {
 		return err
 	}
-	postgres, err := exactly(ctx, programs, "postgres", r.major())
+	postgres, err := pgclient.Exactly(ctx, site, "postgres", r.major())
 	if err != nil {
 		return err
 	}
@@ -193,7 +192,6 @@ func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) 
 			return cannotTest(fmt.Errorf("prepare the scratch folder: %w", err), "name a folder that can be written")
 		}
 	}
-	run := d.command()
 	env := []string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/bin:/bin", "HOME=" + d.opt.Scratch}
 	observe(holdfast.Event{Kind: holdfast.EventPhase, Message: fmt.Sprintf("start a throwaway PostgreSQL %d", r.major())})
 	args := []string{"--pgdata=" + data, "--username=" + r.Bootstrap, "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync"}
@@ -201,22 +199,26 @@ func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) 
 		args = append(args, "--no-data-checksums")
 	}
 	initCtx, cancel := context.WithTimeout(ctx, startTime)
-	out, err := run(initCtx, initdb.path, args, env).CombinedOutput()
+	said := &pgclient.Tail{}
+	process, err := programs.Start(initCtx, pgclient.Command{Path: initdb.Path, Args: args, Env: env, Stdout: said, Stderr: said})
+	if err == nil {
+		err = process.Wait()
+	}
 	cancel()
 	if err != nil {
-		return cannotTest(fmt.Errorf("initdb: %w: %s", err, lastLine(string(out))), "see what initdb said")
+		return cannotTest(fmt.Errorf("initdb: %w: %s", err, lastLine(said.String())), "see what initdb said")
 	}
-	server := params{"host": socket, "port": "5432", "user": r.Bootstrap, "dbname": "postgres", "home": d.opt.Scratch,
+	server := pgclient.Params{"host": socket, "port": "5432", "user": r.Bootstrap, "dbname": "postgres", "home": d.opt.Scratch,
 		"passfile": "/dev/null", "sslmode": "disable", "gssencmode": "disable", "connect_timeout": "60"}
 	launch := func(preload string) error {
 		args := serverArgs(data, socket)
 		if preload != "" {
 			args = append(args, "-c", "shared_preload_libraries="+preload)
 		}
-		if err := d.launch(ctx, run, postgres.path, args, env); err != nil {
+		if err := d.launch(ctx, programs, pgclient.Command{Path: postgres.Path, Args: args, Env: env, End: syscall.SIGQUIT}); err != nil {
 			return err
 		}
-		return d.await(ctx, server)
+		return d.await(ctx, site, server)
 	}
 	err = launch(r.Preload)
 	if err != nil && r.Preload != "" && ctx.Err() == nil {
@@ -228,7 +230,7 @@ func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) 
 	if err != nil {
 		return err
 	}
-	place, err := open(ctx, Target{ID: "drill"}, server, run, programs, observe)
+	place, err := open(ctx, Target{ID: "drill"}, server, site, programs, observe)
 	if err != nil {
 		return cannotTest(err, holdfast.Hint(err))
 	}
@@ -238,19 +240,17 @@ func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) 
 }
 
 // launch starts the server, which outlives this call and ends with Close.
-func (d *Drill) launch(ctx context.Context, run command, path string, args, env []string) error {
+func (d *Drill) launch(ctx context.Context, site pgclient.Site, c pgclient.Command) error {
 	ctx, d.stop = context.WithCancel(context.WithoutCancel(ctx))
-	d.log = &tail{}
-	cmd := run(ctx, path, args, env)
-	cmd.Stdout, cmd.Stderr = d.log, d.log
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
-	cmd.WaitDelay = 10 * time.Second
-	if err := cmd.Start(); err != nil {
+	d.log = &pgclient.Tail{}
+	c.Stdout, c.Stderr = d.log, d.log
+	process, err := site.Start(ctx, c)
+	if err != nil {
 		d.stop()
-		return cannotTest(fmt.Errorf("start postgres: %w", err), "see what the system said")
+		return cannotTest(err, "see what the system said")
 	}
-	d.server, d.ended = cmd, make(chan error, 1)
-	go func() { d.ended <- cmd.Wait() }()
+	d.server, d.ended = process, make(chan error, 1)
+	go func() { d.ended <- process.Wait() }()
 	return nil
 }
 
@@ -280,26 +280,14 @@ func serverArgs(data, socket string) []string {
 	return args
 }
 
-// exactly finds a server program of one major version: a drill on another one would prove something else.
-func exactly(ctx context.Context, programs programs, name string, major int) (program, error) {
-	list := programs.find(ctx, name)
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i].major == major {
-			return list[i], nil
-		}
-	}
-	return program{}, cannotTest(fmt.Errorf("%s of PostgreSQL %d is not on this machine", name, major),
-		fmt.Sprintf("install postgresql-%d", major))
-}
-
 // await waits until the server answers.
-func (d *Drill) await(ctx context.Context, server params) error {
+func (d *Drill) await(ctx context.Context, site pgclient.Site, server pgclient.Params) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	for {
-		conn, _, err := server.dial(ctx)
+		conn, _, err := site.Dial(ctx, server)
 		if err == nil {
-			return closeConn(conn)
+			return conn.Close()
 		}
 		select {
 		case ended := <-d.ended:
@@ -353,45 +341,31 @@ func (d *Drill) Assert(ctx context.Context, query string) (bool, error) {
 	if !d.restored {
 		return false, errors.New("nothing was restored that could be asked")
 	}
-	conn, _, err := d.Place.server.on(d.staged[0].staging).dial(ctx)
+	conn, _, err := d.Place.site.Dial(ctx, d.Place.server.On(d.staged[0].staging))
 	if err != nil {
 		return false, err
 	}
-	defer closeConn(conn)
+	defer conn.Close() // it changed nothing
 	// The query is the user's, who writes it for the path of names that the application has.
-	if _, err := conn.Exec(ctx, "RESET search_path"); err != nil {
-		return false, explainQuery("begin the assertion", err)
-	}
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
-	if err != nil {
-		return false, explainQuery("begin the assertion", err)
-	}
-	defer tx.Rollback(context.WithoutCancel(ctx))
-	var holds *bool
-	rows, err := tx.Query(ctx, query)
-	if err != nil {
-		return false, explainQuery("assertion", err)
-	}
-	defer rows.Close()
-	if !rows.Next() {
-		rows.Close()
-		if err := rows.Err(); err != nil {
-			return false, explainQuery("assertion", err)
+	for _, statement := range []string{"RESET search_path", "SET default_transaction_read_only = on", "BEGIN READ ONLY"} {
+		if err := pgclient.Exec(ctx, conn, statement); err != nil {
+			return false, pgclient.ExplainQuery("begin the assertion", err)
 		}
-		if len(rows.FieldDescriptions()) == 0 {
-			return false, holdfast.WithHint(fmt.Errorf("%w: assertion: the query returns nothing", holdfast.ErrUsage), "write a SELECT")
-		}
-		return false, nil // no row is not true
 	}
-	values := rows.FieldDescriptions()
-	targets := make([]any, len(values))
-	if len(targets) > 0 {
-		targets[0] = &holds
+	rows, err := conn.Query(ctx, query)
+	switch {
+	case err != nil:
+		return false, pgclient.ExplainQuery("assertion", err)
+	case len(rows.Columns) == 0:
+		return false, holdfast.WithHint(fmt.Errorf("%w: assertion: the query returns nothing", holdfast.ErrUsage), "write a SELECT")
+	case len(rows.Values) == 0 || rows.Values[0][0] == nil:
+		return false, nil // no row is not true, and NULL is neither
 	}
-	if err := rows.Scan(targets...); err != nil {
+	holds, err := pgclient.ParseBool(*rows.Values[0][0])
+	if err != nil {
 		return false, holdfast.WithHint(fmt.Errorf("%w: assertion: %w", holdfast.ErrUsage, err), "the first column must be a boolean")
 	}
-	return holds != nil && *holds, nil
+	return holds, nil
 }
 
 // Close ends the server and empties the scratch folder.

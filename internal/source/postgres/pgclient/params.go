@@ -1,7 +1,6 @@
-package postgres
+package pgclient
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,15 +11,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"holdfast"
 )
 
-// params are connection parameters under libpq's keywords. They hold the password: never print them.
-type params map[string]string
+// Params are connection parameters under libpq's keywords. They hold the password: never print them.
+type Params map[string]string
 
 // environment names the variable of libpq that carries each keyword to a child. A keyword with "" has none and
 // travels in an argument: it must not be secret.
@@ -43,21 +39,10 @@ func environment() map[string]string {
 	}
 }
 
-// pgxKeywords are the keywords that pgx understands; it would send any other to the server as a setting. All of them
-// are always given, so that what pgx itself finds in the process's environment never counts.
-func pgxKeywords() map[string]string {
-	return map[string]string{
-		"host": "", "port": "5432", "user": "", "password": "", "passfile": "", "sslmode": "prefer", "sslcert": "",
-		"sslkey": "", "sslcertmode": "allow", "sslrootcert": "", "sslnegotiation": "", "sslpassword": "", "sslsni": "",
-		"channel_binding": "prefer", "require_auth": "", "target_session_attrs": "any", "connect_timeout": "15",
-		"options": "", "min_protocol_version": "", "max_protocol_version": "", "timezone": "UTC",
-	}
-}
-
-// resolve merges a connection string, a service file and PG* variables, in libpq's order of precedence, and fills in
+// Resolve merges a connection string, a service file and PG* variables, in libpq's order of precedence, and fills in
 // libpq's defaults.
-func resolve(url, password holdfast.Secret, env map[string]string) (params, error) {
-	given := params{}
+func Resolve(url, password holdfast.Secret, env map[string]string) (Params, error) {
+	given := Params{}
 	var err error
 	if text := strings.TrimSpace(url.Reveal()); text != "" {
 		rest, isURL := strings.CutPrefix(text, "postgres://")
@@ -87,7 +72,7 @@ func resolve(url, password holdfast.Secret, env map[string]string) (params, erro
 	if home == "" && accountErr == nil {
 		home = account.HomeDir
 	}
-	p := params{"passfile": filepath.Join(home, ".pgpass")}
+	p := Params{"passfile": filepath.Join(home, ".pgpass")}
 	for key, name := range keywords {
 		if value := env[name]; name != "" && value != "" {
 			p[key] = value
@@ -127,7 +112,7 @@ func resolve(url, password holdfast.Secret, env map[string]string) (params, erro
 	return p, nil
 }
 
-func (p params) parseURL(rest string) error {
+func (p Params) parseURL(rest string) error {
 	rest, query, _ := strings.Cut(rest, "?")
 	authority, database, hasDatabase := strings.Cut(rest, "/")
 	set := func(key, text string) error {
@@ -219,7 +204,7 @@ func unescape(text string) (string, error) {
 	return b.String(), nil
 }
 
-func (p params) parseKeywords(text string) error {
+func (p Params) parseKeywords(text string) error {
 	const space = " \t\r\n\f\v"
 	for text = strings.TrimLeft(text, space); text != ""; text = strings.TrimLeft(text, space) {
 		key, rest, found := strings.Cut(text, "=")
@@ -260,7 +245,7 @@ func (p params) parseKeywords(text string) error {
 }
 
 // readService takes the parameters of a service over those of the environment, as libpq does.
-func (p params) readService(service, file, sysconf string) error {
+func (p Params) readService(service, file, sysconf string) error {
 	if sysconf == "" {
 		sysconf = "/etc/postgresql-common"
 	}
@@ -292,23 +277,23 @@ func (p params) readService(service, file, sysconf string) error {
 		"define it in "+file+" or set PGSERVICEFILE")
 }
 
-// with returns the parameters for sessions in which a setting has a value.
-func (p params) with(setting, value string) params {
+// With returns the parameters for sessions in which a setting has a value.
+func (p Params) With(setting, value string) Params {
 	other := maps.Clone(p)
 	escaped := strings.NewReplacer(`\`, `\\`, " ", `\ `).Replace(value)
 	other["options"] = strings.TrimSpace(other["options"] + " -c " + setting + "=" + escaped)
 	return other
 }
 
-// on returns the parameters for another database of the same server.
-func (p params) on(database string) params {
+// On returns the parameters for another database of the same server.
+func (p Params) On(database string) Params {
 	other := maps.Clone(p)
 	other["dbname"] = database
 	return other
 }
 
 // env returns the environment of a child, complete, and the arguments for what has no variable.
-func (p params) env() (env, args []string) {
+func (p Params) env() (env, args []string) {
 	// Times with a zone are written in the session's: a dump and the dump of its restore must agree on one.
 	env = []string{"HOME=" + p["home"], "LC_ALL=C", "TZ=UTC", "PGTZ=UTC", "PGDATESTYLE=ISO",
 		"PATH=/usr/local/bin:/usr/bin:/bin"}
@@ -320,7 +305,7 @@ func (p params) env() (env, args []string) {
 		case name != "":
 			env = append(env, name+"="+value)
 		default:
-			rest = append(rest, key+"="+quoteKeyword(value))
+			rest = append(rest, key+"="+QuoteKeyword(value))
 		}
 	}
 	if len(rest) > 0 {
@@ -330,12 +315,13 @@ func (p params) env() (env, args []string) {
 	return env, args
 }
 
-func quoteKeyword(value string) string {
+// QuoteKeyword writes a value as a connection string of keywords takes it.
+func QuoteKeyword(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
 }
 
-// where tells in messages which server is meant.
-func (p params) where() string {
+// Where tells in messages which server is meant.
+func (p Params) Where() string {
 	host, port := p["host"], p["port"]
 	if port == "" {
 		port = "5432"
@@ -350,11 +336,11 @@ func (p params) where() string {
 }
 
 // hosts splits parameters that name several hosts.
-func (p params) hosts() []params {
+func (p Params) hosts() []Params {
 	hosts, ports, addresses := strings.Split(p["host"], ","), strings.Split(p["port"], ","), strings.Split(p["hostaddr"], ",")
 	n := max(len(hosts), len(addresses))
 	if n == 1 {
-		return []params{maps.Clone(p)}
+		return []Params{maps.Clone(p)}
 	}
 	pick := func(list []string, i int) string {
 		if len(list) == 1 {
@@ -365,7 +351,7 @@ func (p params) hosts() []params {
 		}
 		return ""
 	}
-	var all []params
+	var all []Params
 	for i := range n {
 		one := maps.Clone(p)
 		one["host"], one["port"], one["hostaddr"] = pick(hosts, i), pick(ports, i), pick(addresses, i)
@@ -374,90 +360,10 @@ func (p params) hosts() []params {
 	return all
 }
 
-// dial connects to the first host that answers, and returns the parameters that lead to the very same server: all
-// sessions of one capture must see one server, whatever a name resolves to next time.
-func (p params) dial(ctx context.Context) (*pgx.Conn, params, error) {
-	var errs []error
-	for _, one := range p.hosts() {
-		conn, err := one.dialOne(ctx)
-		if err != nil {
-			errs = append(errs, explainConnect(err, one))
-			continue
-		}
-		if address, isTCP := conn.PgConn().Conn().RemoteAddr().(*net.TCPAddr); isTCP {
-			one["hostaddr"] = address.AddrPort().Addr().Unmap().String()
-		}
-		return conn, one, nil
+// Mask hides the password wherever a server or a program repeats it.
+func (p Params) Mask(text string) string {
+	if password := p["password"]; password != "" && strings.Contains(text, password) {
+		return strings.ReplaceAll(text, password, holdfast.NewSecret(password).String())
 	}
-	if len(errs) == 1 {
-		return nil, nil, errs[0]
-	}
-	return nil, nil, fmt.Errorf("no server could be used: %w", errors.Join(errs...))
-}
-
-func (p params) dialOne(ctx context.Context) (*pgx.Conn, error) {
-	var text strings.Builder
-	for key, standard := range pgxKeywords() {
-		value := p[key]
-		if value == "" {
-			value = standard
-		}
-		if key == "host" && value == "" && p["hostaddr"] != "" {
-			value = p["hostaddr"]
-		}
-		if value == "" && (key == "host" || key == "min_protocol_version" || key == "max_protocol_version" || key == "options") {
-			continue
-		}
-		fmt.Fprintf(&text, "%s=%s ", key, quoteKeyword(value))
-	}
-	fmt.Fprintf(&text, "database=%s application_name='holdfast'", quoteKeyword(p["dbname"]))
-	config, err := pgx.ParseConfig(text.String())
-	if err != nil {
-		// The error of pgx quotes the text it could not parse, passwords masked as well as it can: its cause is enough.
-		if cause := errors.Unwrap(err); cause != nil {
-			err = cause
-		}
-		return nil, fmt.Errorf("%w: connection parameters: %w", holdfast.ErrUsage, err)
-	}
-	if address := p["hostaddr"]; address != "" {
-		config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{address}, nil }
-	}
-	// A snapshot's session is silent for hours; keepalives hold it open through firewalls and find a dead peer.
-	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 6}}
-	config.DialFunc = dialer.DialContext
-	config.RuntimeParams["client_encoding"] = "UTF8"
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := conn.Exec(ctx, pinSession); err != nil {
-		closeConn(conn)
-		return nil, err
-	}
-	return conn, nil
-}
-
-// pinSession makes a session independent of what roles and databases set: no name resolves outside pg_catalog, and
-// names and numbers print the same everywhere.
-const pinSession = `SELECT pg_catalog.set_config('search_path', '', false),
-	pg_catalog.set_config('statement_timeout', '0', false), pg_catalog.set_config('lock_timeout', '0', false),
-	pg_catalog.set_config('datestyle', 'ISO, YMD', false), pg_catalog.set_config('quote_all_identifiers', 'off', false),
-	pg_catalog.set_config('default_transaction_isolation', 'read committed', false)`
-
-// closeConn ends a session without waiting long for a server that may be gone.
-func closeConn(conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return conn.Close(ctx)
-}
-
-// serverVersion is the server's version number, as in 150004.
-func serverVersion(ctx context.Context, conn *pgx.Conn) (int, error) {
-	var text string
-	if err := conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('server_version_num')`).Scan(&text); err != nil {
-		return 0, fmt.Errorf("ask for the server's version: %w", err)
-	}
-	return strconv.Atoi(text)
+	return text
 }
