@@ -81,6 +81,9 @@ func (a *Archive) List(ctx context.Context, job holdfast.JobName) ([]Entry, erro
 		}
 		pins[strings.TrimPrefix(object.Name, pinPrefix)] = true
 	}
+	if err := a.markCopies(ctx, within, entries); err != nil {
+		return nil, err
+	}
 	for i := range entries {
 		key := entries[i].key()
 		entries[i].Proofs = proofs[key]
@@ -90,6 +93,13 @@ func (a *Archive) List(ctx context.Context, job holdfast.JobName) ([]Entry, erro
 	slices.SortStableFunc(entries, func(x, y Entry) int {
 		if c := x.Time.Compare(y.Time); c != 0 {
 			return c
+		}
+		if x.Superseded() != y.Superseded() {
+			// Whoever takes the last one means the one that today's identities open.
+			if x.Superseded() {
+				return -1
+			}
+			return 1
 		}
 		return strings.Compare(string(x.ID), string(y.ID))
 	})
@@ -120,13 +130,18 @@ func Find(entries []Entry, text string) (Entry, error) {
 }
 
 // Clean deletes what an interrupted run of ours left: the data objects of the backup that was begun as entry and has
-// no manifest. It returns how many objects it deleted. A backup that was committed is left alone.
+// no manifest, and the marker of a copy. It returns how many objects it deleted. A backup that was committed is left alone.
 func (a *Archive) Clean(ctx context.Context, entry Entry) (int, error) {
 	for object, err := range a.store.List(ctx, commitPrefix+string(entry.Job)+"/"+entry.stem()+".") {
 		if err != nil {
 			return 0, fmt.Errorf("look for the manifest of %s: %w", entry.ID, err)
 		}
 		return 0, checkOurs(object.Name)
+	}
+	if entry.From != "" {
+		if err := a.store.Delete(ctx, entry.resealName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, fmt.Errorf("delete %s: %w", entry.resealName(), err)
+		}
 	}
 	return a.deleteAll(ctx, entry.dataName(""))
 }

@@ -424,7 +424,7 @@ func TestListOpensNothing(t *testing.T) {
 	if want := []string{"a app failed", "c web committed", "b app proven"}; !slices.Equal(ids, want) {
 		t.Fatalf("listed %q, want %q", ids, want)
 	}
-	if c.opens != 0 || c.lists != 3 {
+	if c.opens != 0 || c.lists != 4 {
 		t.Errorf("listing opened %d objects and made %d listings", c.opens, c.lists)
 	}
 	a0 := entries[0]

@@ -204,13 +204,10 @@ func (d *Draft) Commit(ctx context.Context) (Entry, Manifest, error) {
 	if err != nil {
 		return Entry{}, Manifest{}, fmt.Errorf("encode facts: %w", err)
 	}
-	factsSeal := d.archive.opt.Seal
-	factsSeal.Compression = seal.Zstd
-	if _, err := d.put(ctx, ItemEntry{Name: "facts.json", Role: RoleFacts}, factsSeal, bytes.NewReader(facts), nil); err != nil {
+	if err := d.putFacts(ctx, bytes.NewReader(facts)); err != nil {
 		return Entry{}, Manifest{}, err
 	}
-	text := seal.Options{Compression: seal.None, Plain: true}
-	if _, err := d.put(ctx, ItemEntry{Name: "RESTORE.txt", Role: RoleText}, text, strings.NewReader(recoveryText(&d.manifest)), nil); err != nil {
+	if err := d.putText(ctx, "RESTORE.txt", recoveryText(&d.manifest)); err != nil {
 		return Entry{}, Manifest{}, err
 	}
 	if err := d.readBack(ctx); err != nil {
@@ -225,6 +222,24 @@ func (d *Draft) Commit(ctx context.Context) (Entry, Manifest, error) {
 		// The time of a backup that follows another within its second, or on a clock that went back, is moved on.
 		d.manifest.Finished = d.manifest.Time
 	}
+	return d.publish(ctx)
+}
+
+func (d *Draft) putFacts(ctx context.Context, facts io.Reader) error {
+	opt := d.archive.opt.Seal
+	opt.Compression = seal.Zstd
+	_, err := d.put(ctx, ItemEntry{Name: "facts.json", Role: RoleFacts}, opt, facts, nil)
+	return err
+}
+
+// putText stores what everybody may read.
+func (d *Draft) putText(ctx context.Context, name, text string) error {
+	_, err := d.put(ctx, ItemEntry{Name: name, Role: RoleText}, seal.Options{Compression: seal.None, Plain: true}, strings.NewReader(text), nil)
+	return err
+}
+
+// publish signs the manifest and stores it, which is when the backup begins to exist.
+func (d *Draft) publish(ctx context.Context) (Entry, Manifest, error) {
 	d.entry.Complete, d.entry.Size = d.manifest.Complete, d.manifest.size()
 	data, err := json.MarshalIndent(&d.manifest, "", "  ")
 	if err != nil {
@@ -237,6 +252,12 @@ func (d *Draft) Commit(ctx context.Context) (Entry, Manifest, error) {
 	}
 	if err := d.archive.store.Put(ctx, d.entry.dataName("manifest.json.sig"), bytes.NewReader(signature)); err != nil {
 		return Entry{}, Manifest{}, fmt.Errorf("store signature: %w", err)
+	}
+	if d.entry.From != "" {
+		// Before the manifest: a marker alone says nothing, but a copy without it would look like a second backup.
+		if err := d.archive.store.Put(ctx, d.entry.resealName(), bytes.NewReader(nil)); err != nil {
+			return Entry{}, Manifest{}, fmt.Errorf("store the marker of the copy: %w", err)
+		}
 	}
 	if err := d.archive.store.Put(ctx, d.entry.commitName(), bytes.NewReader(data)); err != nil {
 		return Entry{}, Manifest{}, fmt.Errorf("store manifest: %w", err)

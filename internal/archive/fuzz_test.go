@@ -41,6 +41,34 @@ func FuzzProofName(f *testing.F) {
 	})
 }
 
+func FuzzResealName(f *testing.F) {
+	f.Add("reseals/app/20260701T120000Z.aaaaaaaaaa/bbbbbbbbbb")
+	f.Add("reseals/app/20260701T120000Z.aaaaaaaaaa/aaaaaaaaaa")
+	f.Add("reseals/../20260701T120000Z.aaaaaaaaaa/b")
+	f.Fuzz(func(t *testing.T, name string) {
+		from, to, ok := archive.ParseReseal(name)
+		if !ok {
+			return
+		}
+		stem, id := from[:strings.LastIndex(from, ".")+1], to[strings.LastIndex(to, ".")+1:]
+		if from == to || "reseals/"+from+"/"+id != name || stem+id != to {
+			t.Errorf("%q was taken for a copy of %q as %q", name, from, to)
+		}
+	})
+}
+
+func FuzzCheckName(f *testing.F) {
+	f.Add("checks/app/20260701T120000Z.age1zvkyg2lqzraa.dddddddddd.json")
+	f.Add("checks/app/20260701T120000Z.age1/../x.dddddddddd.json")
+	f.Add("checks/app/20261301T120000Z.passphrase.dddddddddd.json")
+	f.Fuzz(func(t *testing.T, name string) {
+		entry, ok := archive.ParseCheck(name)
+		if ok && (entry.Name() != name || store.CheckName(name) != nil) {
+			t.Errorf("%q was taken for %+v", name, entry)
+		}
+	})
+}
+
 func FuzzManifest(f *testing.F) {
 	names, err := filepath.Glob("testdata/v1/store/commits/*/*.json")
 	if err != nil || len(names) == 0 {

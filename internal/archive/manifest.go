@@ -42,6 +42,19 @@ type Manifest struct {
 	Signer     string            `json:"signer"`
 	Versions   map[string]string `json:"versions"`
 	Exclusions int               `json:"exclusions"`
+	Resealed   *Resealed         `json:"resealed,omitempty"` // nil for an original
+}
+
+// Resealed says what a copy was made of; docs/archive-format.md, "Re-sealed copies".
+type Resealed struct {
+	From           holdfast.BackupID `json:"from"`
+	FromManifest   string            `json:"from_manifest_sha256"`
+	Original       holdfast.BackupID `json:"original"`
+	OriginalSigner string            `json:"original_signer"`
+	Time           time.Time         `json:"time"`
+	Host           string            `json:"host"`
+	Who            string            `json:"who"`
+	Version        string            `json:"version"`
 }
 
 // SourceEntry is a source that the backup holds.
@@ -88,15 +101,23 @@ func (m *Manifest) size() int64 {
 	return size
 }
 
-// parseManifest reads a manifest and holds it against the name it was stored under.
-func parseManifest(data []byte, entry Entry) (Manifest, error) {
+func decodeManifest(data []byte, id holdfast.BackupID) (Manifest, error) {
 	var m Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
-		return Manifest{}, fmt.Errorf("%w: the manifest of %s is not readable: %w", holdfast.ErrDifference, entry.ID, err)
+		return Manifest{}, fmt.Errorf("%w: the manifest of %s is not readable: %w", holdfast.ErrDifference, id, err)
 	}
 	if m.Format != formatName {
-		return Manifest{}, holdfast.WithHint(fmt.Errorf("the manifest of %s has format %q, and this holdfast reads %q", entry.ID, m.Format, formatName),
+		return Manifest{}, holdfast.WithHint(fmt.Errorf("the manifest of %s has format %q, and this holdfast reads %q", id, m.Format, formatName),
 			"use a newer holdfast")
+	}
+	return m, nil
+}
+
+// parseManifest reads a manifest and holds it against the name it was stored under.
+func parseManifest(data []byte, entry Entry) (Manifest, error) {
+	m, err := decodeManifest(data, entry.ID)
+	if err != nil {
+		return Manifest{}, err
 	}
 	named := Entry{Job: m.Job, Time: m.Time, ID: m.ID, Kind: m.Kind, Complete: m.Complete, Sealed: m.Seal == "age", Size: m.size()}
 	if named.commitName() != entry.commitName() || !m.Time.Equal(entry.Time) || m.Seal != "age" && m.Seal != "none" {

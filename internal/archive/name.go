@@ -18,6 +18,8 @@ const (
 	dataPrefix   = "data/"
 	proofPrefix  = "proofs/"
 	pinPrefix    = "pins/"
+	resealPrefix = "reseals/"
+	checkPrefix  = "checks/"
 )
 
 // Entry is what a listing alone tells of a backup: no object was opened for it, and nothing in it is authenticated.
@@ -31,6 +33,9 @@ type Entry struct {
 	Size     int64 // stored bytes of all items
 	Pinned   bool
 	Proofs   []ProofEntry // oldest first
+
+	From         holdfast.BackupID // what this is a re-sealed copy of; "" for an original
+	SupersededBy holdfast.BackupID // a re-sealed copy that stands for this; "" when there is none
 }
 
 // ProofEntry is what a listing tells of one drill.
@@ -142,6 +147,21 @@ func parseProof(name string) (key string, proof ProofEntry, ok bool) {
 }
 
 func (e Entry) key() string { return string(e.Job) + "/" + e.stem() }
+
+func (e Entry) resealName() string {
+	return fmt.Sprintf("%s%s/%s.%s/%s", resealPrefix, e.Job, e.Time.Format(timeLayout), e.From, e.ID)
+}
+
+var resealRule = regexp.MustCompile(`^reseals/([^/]+/\d{8}T\d{6}Z\.)([a-z0-9]+)/([a-z0-9]+)$`)
+
+// parseReseal reads a marker's name; from and to are keys as [Entry.key] makes them.
+func parseReseal(name string) (from, to string, ok bool) {
+	m := resealRule.FindStringSubmatch(name)
+	if m == nil || m[2] == m[3] {
+		return "", "", false
+	}
+	return m[1] + m[2], m[1] + m[3], true
+}
 
 // maxParts bounds the objects of one item, as their names do: 999 times 64 GiB are 62 TiB.
 const maxParts = 999

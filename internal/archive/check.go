@@ -1,0 +1,147 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/seal"
+)
+
+const (
+	checkFormat    = "holdfast-check-1"
+	checkNamespace = "holdfast-check"
+)
+
+// CheckEntry is what a listing tells of one check of a key. Nothing in it is authenticated.
+type CheckEntry struct {
+	Job  holdfast.JobName
+	Time time.Time
+	Key  string // the key's ID
+	ID   holdfast.BackupID
+}
+
+// Check is the plain, signed record that a key opened a backup.
+type Check struct {
+	Format   string            `json:"format"`
+	ID       holdfast.BackupID `json:"id"` // of the record
+	Job      holdfast.JobName  `json:"job"`
+	Backup   holdfast.BackupID `json:"backup"`
+	Manifest string            `json:"manifest_sha256"`
+	Key      string            `json:"key"`
+	Time     time.Time         `json:"time"`
+	Host     string            `json:"host"`
+	Who      string            `json:"who"`
+	Version  string            `json:"version"`
+	Signer   string            `json:"signer"`
+}
+
+func (c CheckEntry) name(suffix string) string {
+	return fmt.Sprintf("%s%s/%s.%s.%s.%s", checkPrefix, c.Job, c.Time.Format(timeLayout), c.Key, c.ID, suffix)
+}
+
+var checkRule = regexp.MustCompile(`^checks/([^/]+)/(\d{8}T\d{6}Z)\.([A-Za-z0-9]{1,64})\.([a-z0-9]+)\.json$`)
+
+func parseCheck(name string) (CheckEntry, bool) {
+	m := checkRule.FindStringSubmatch(name)
+	if m == nil {
+		return CheckEntry{}, false
+	}
+	job, jobErr := holdfast.ParseJobName(m[1])
+	at, timeErr := time.Parse(timeLayout, m[2])
+	id, idErr := holdfast.ParseBackupID(m[4])
+	entry := CheckEntry{Job: job, Time: at, Key: m[3], ID: id}
+	return entry, errors.Join(jobErr, timeErr, idErr) == nil && entry.name("json") == name
+}
+
+// Opens proves that the identity alone opens b: its facts are read to their authenticated end, and thrown away. It fails
+// with seal.ErrNoIdentity when b is not sealed to it, and with holdfast.ErrDifference when b is damaged.
+func (b *Backup) Opens(ctx context.Context, identity seal.Identity) error {
+	alone := *b.archive
+	alone.opt.Identities = []seal.Identity{identity}
+	with := *b
+	with.archive = &alone
+	_, err := with.facts(ctx)
+	return err
+}
+
+// PutCheck stores the signed record that c.Key opened b at c.Time; the rest of c is filled in. The record itself is
+// written last.
+func (a *Archive) PutCheck(ctx context.Context, b *Backup, c Check) (Check, error) {
+	if a.opt.Signer == nil {
+		return Check{}, holdfast.WithHint(errors.New("this host has no signing key"), "make one with `holdfast init`")
+	}
+	c.Format, c.ID, c.Job, c.Backup, c.Manifest = checkFormat, holdfast.NewBackupID(), b.Entry.Job, b.Entry.ID, b.Digest
+	c.Time, c.Version = c.Time.UTC().Truncate(time.Second), a.opt.Version
+	c.Signer = a.opt.Signer.PublicKey().Fingerprint()
+	entry := CheckEntry{Job: c.Job, Time: c.Time, Key: c.Key, ID: c.ID}
+	if _, ok := parseCheck(entry.name("json")); !ok {
+		return Check{}, fmt.Errorf("%w: no record can be called %s", holdfast.ErrUsage, entry.name("json"))
+	}
+	data, err := json.MarshalIndent(&c, "", "  ")
+	if err != nil {
+		return Check{}, fmt.Errorf("encode the record of the check: %w", err)
+	}
+	data = append(data, '\n')
+	signature, err := a.opt.Signer.Sign(checkNamespace, data)
+	if err != nil {
+		return Check{}, fmt.Errorf("sign the record of the check: %w", err)
+	}
+	if err := a.store.Put(ctx, entry.name("json.sig"), bytes.NewReader(signature)); err != nil {
+		return Check{}, fmt.Errorf("store the signature of the check: %w", err)
+	}
+	if err := a.store.Put(ctx, entry.name("json"), bytes.NewReader(data)); err != nil {
+		return Check{}, fmt.Errorf("store the record of the check: %w", err)
+	}
+	return c, nil
+}
+
+// Checks lists the records of checks, oldest first, from names alone.
+func (a *Archive) Checks(ctx context.Context) ([]CheckEntry, error) {
+	var checks []CheckEntry
+	for object, err := range a.store.List(ctx, checkPrefix) {
+		if err != nil {
+			return nil, fmt.Errorf("list checks of keys: %w", err)
+		}
+		if entry, ok := parseCheck(object.Name); ok {
+			checks = append(checks, entry)
+		}
+	}
+	slices.SortStableFunc(checks, func(x, y CheckEntry) int { return x.Time.Compare(y.Time) })
+	return checks, nil
+}
+
+// ReadCheck reads a record, checks that it is signed and says what its name says, and reports whether its signer is
+// trusted. What is not so is holdfast.ErrDifference.
+func (a *Archive) ReadCheck(ctx context.Context, entry CheckEntry) (Check, bool, error) {
+	data, err := a.store.ReadAll(ctx, entry.name("json"), maxManifest)
+	if err != nil {
+		return Check{}, false, fmt.Errorf("read check %s: %w", entry.ID, err)
+	}
+	signature, err := a.store.ReadAll(ctx, entry.name("json.sig"), maxSignature)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Check{}, false, fmt.Errorf("%w: the signature of check %s is gone", holdfast.ErrDifference, entry.ID)
+	}
+	if err != nil {
+		return Check{}, false, fmt.Errorf("read the signature of check %s: %w", entry.ID, err)
+	}
+	_, trusted, err := a.checkSignature(checkNamespace, signature, data)
+	if err != nil {
+		return Check{}, false, fmt.Errorf("%w: check %s: %w", holdfast.ErrDifference, entry.ID, err)
+	}
+	var c Check
+	if err := json.Unmarshal(data, &c); err != nil {
+		return Check{}, false, fmt.Errorf("%w: check %s is not readable: %w", holdfast.ErrDifference, entry.ID, err)
+	}
+	if c.Format != checkFormat || c.ID != entry.ID || c.Job != entry.Job || c.Key != entry.Key || !c.Time.Equal(entry.Time) {
+		return Check{}, false, fmt.Errorf("%w: check %s says other things than its name", holdfast.ErrDifference, entry.ID)
+	}
+	return c, trusted, nil
+}
