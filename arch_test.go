@@ -167,7 +167,7 @@ func lawOfCiphers(f sourceFile, broken func(string, ...any)) {
 		return
 	}
 	for _, imported := range f.imports() {
-		for _, cipher := range []string{"filippo.io/age", "golang.org/x/crypto", "crypto/aes", "crypto/cipher"} {
+		for _, cipher := range []string{"filippo.io/age", "github.com/ProtonMail", "golang.org/x/crypto", "crypto/aes", "crypto/cipher"} {
 			if imported == cipher || strings.HasPrefix(imported, cipher+"/") {
 				broken("%s imports %s: only internal/seal may", f.name, imported)
 			}

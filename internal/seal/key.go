@@ -2,9 +2,11 @@ package seal
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -12,22 +14,21 @@ import (
 	"holdfast"
 )
 
-// Stanza is one recipient's part of the header of a sealed stream.
-type Stanza = age.Stanza
-
-// Recipient is the public half of a key. It is safe for concurrent use.
+// Recipient is the public half of a key, or a passphrase. It is safe for concurrent use. All of them are made here.
 type Recipient interface {
-	// Wrap seals the key of one stream.
-	Wrap(fileKey []byte) ([]*Stanza, error)
-	// KeyID names the recipient in a manifest: the beginning of its text, enough to tell keys apart and to find the
-	// file with the identity, or "passphrase". It is not secret and proves nothing.
+	// KeyID names the recipient in a manifest: the beginning of an age key, the end of an OpenPGP key's fingerprint, or
+	// that it is a passphrase. It is enough to find the file with the identity, is not secret and proves nothing.
 	KeyID() string
+	// Format is how a stream sealed to it is encrypted.
+	Format() Format
 }
 
-// Identity is the private half of a key. It prints as a mask and is safe for concurrent use.
+// Identity is the private half of a key, or a passphrase. It prints as a mask and is safe for concurrent use. All of them
+// are made here.
 type Identity interface {
-	// Unwrap opens the key of one stream.
-	Unwrap(stanzas []*Stanza) ([]byte, error)
+	fmt.Stringer
+	// Formats lists what the identity may open.
+	Formats() []Format
 }
 
 // KeyKind is a kind of key pair.
@@ -53,18 +54,23 @@ type classicRecipient struct{ *age.X25519Recipient }
 
 func (r classicRecipient) KeyID() string { return keyID(classicPrefix, r.String()) }
 
+func (r classicRecipient) Format() Format { return Age }
+
 type hybridRecipient struct{ *age.HybridRecipient }
 
 func (r hybridRecipient) KeyID() string { return keyID(hybridPrefix, r.String()) }
+
+func (r hybridRecipient) Format() Format { return Age }
 
 var (
 	_ Recipient               = classicRecipient{}
 	_ Recipient               = hybridRecipient{}
 	_ age.RecipientWithLabels = hybridRecipient{}
 	_ Identity                = identity{}
+	_ age.Identity            = identity{}
 )
 
-// ParseRecipient reads "age1…" or "age1pq1…".
+// ParseRecipient reads "age1…", "age1pq1…", or one armored OpenPGP public key.
 func ParseRecipient(text string) (Recipient, error) {
 	text = strings.TrimSpace(text)
 	if strings.HasPrefix(strings.ToUpper(text), "AGE-SECRET-KEY-") {
@@ -72,6 +78,15 @@ func ParseRecipient(text string) (Recipient, error) {
 			"give the public half, the line that begins with age1; if others saw this one, make a new key")
 	}
 	switch {
+	case strings.HasPrefix(text, pgpBegin):
+		keys, err := parsePGPRecipients([]byte(text))
+		if err != nil {
+			return nil, err
+		}
+		if len(keys) > 1 {
+			return nil, holdfast.WithHint(fmt.Errorf("%w: the text holds %d OpenPGP keys", holdfast.ErrUsage, len(keys)), "give one key, or the file with all of them")
+		}
+		return keys[0], nil
 	case strings.HasPrefix(text, hybridPrefix):
 		if r, err := age.ParseHybridRecipient(text); err == nil {
 			return hybridRecipient{r}, nil
@@ -86,13 +101,58 @@ func ParseRecipient(text string) (Recipient, error) {
 		"a recipient begins with age1 and is one line; `holdfast key new` or age-keygen makes one")
 }
 
+// RecipientTexts takes a file of recipients apart into texts that [ParseRecipient] takes: age recipients, one for each
+// line, with empty lines and comments that begin with #, or OpenPGP public keys, armored or not. Errors never say what is
+// in the file. A text that occurs twice is returned once.
+func RecipientTexts(data []byte) ([]string, error) {
+	var texts []string
+	if isPGPKeys(data) {
+		keys, err := parsePGPRecipients(data)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			text, err := key.text()
+			if err != nil {
+				return nil, err
+			}
+			texts = append(texts, text)
+		}
+	} else {
+		for i, line := range strings.Split(string(data), "\n") {
+			line = strings.TrimSpace(line)
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			if _, err := ParseRecipient(line); err != nil {
+				return nil, fmt.Errorf("line %d: %w", i+1, err)
+			}
+			texts = append(texts, line)
+		}
+	}
+	var once []string
+	for _, text := range texts {
+		if !slices.Contains(once, text) {
+			once = append(once, text)
+		}
+	}
+	if len(once) == 0 {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: there is no recipient in the file", holdfast.ErrUsage), "it needs one for each line, or an OpenPGP public key")
+	}
+	return once, nil
+}
+
 // identity hides the text of an age identity, which prints itself.
 type identity struct {
 	secret    age.Identity
 	recipient Recipient
 }
 
-func (i identity) Unwrap(stanzas []*Stanza) ([]byte, error) { return i.secret.Unwrap(stanzas) }
+// Formats returns Age.
+func (i identity) Formats() []Format { return []Format{Age} }
+
+// Unwrap opens the key of one stream.
+func (i identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) { return i.secret.Unwrap(stanzas) }
 
 // String returns a mask.
 func (i identity) String() string { return holdfast.Secret{}.String() }
@@ -102,22 +162,34 @@ func (i identity) GoString() string { return holdfast.Secret{}.GoString() }
 
 // RecipientOf returns the public half of an identity from [ParseIdentities], or nil for one that has none.
 func RecipientOf(i Identity) Recipient {
-	known, ok := i.(identity)
-	if !ok {
-		return nil
+	switch i := i.(type) {
+	case identity:
+		return i.recipient
+	case *pgpIdentity:
+		return pgpRecipient{i.entity}
 	}
-	return known.recipient
+	return nil
 }
 
 // maxIdentities bounds what is read of a file of identities.
 const maxIdentities = 1 << 20
 
-// ParseIdentities reads a file of identities as age-keygen writes it: one for each line, with empty lines and
-// comments that begin with #. Errors name the line and never what is in it.
+// ParseIdentities reads a file of identities: as age-keygen writes it, one for each line, with empty lines and comments
+// that begin with #; or OpenPGP private keys as gpg --export-secret-keys writes them, armored or not. One that is locked
+// opens streams when its passphrase is among the identities. Errors name the line and never what is in it.
 func ParseIdentities(r io.Reader) ([]Identity, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxIdentities+1))
+	if err != nil {
+		return nil, fmt.Errorf("read identities: %w", err)
+	}
+	if len(data) > maxIdentities {
+		return nil, fmt.Errorf("%w: the file is too long for identities", holdfast.ErrUsage)
+	}
+	if isPGPKeys(data) {
+		return parsePGPIdentities(data)
+	}
 	var found []Identity
-	limited := &io.LimitedReader{R: r, N: maxIdentities}
-	lines := bufio.NewScanner(limited)
+	lines := bufio.NewScanner(bytes.NewReader(data))
 	for number := 1; lines.Scan(); number++ {
 		line := strings.TrimSpace(lines.Text())
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -132,12 +204,9 @@ func ParseIdentities(r io.Reader) ([]Identity, error) {
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("read identities: %w", err)
 	}
-	if limited.N == 0 {
-		return nil, fmt.Errorf("%w: the file is too long for identities", holdfast.ErrUsage)
-	}
 	if len(found) == 0 {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: there is no identity in the file", holdfast.ErrUsage),
-			"an identity is a line that begins with AGE-SECRET-KEY-")
+			"an identity is a line that begins with AGE-SECRET-KEY-, or an OpenPGP private key")
 	}
 	return found, nil
 }
@@ -183,84 +252,31 @@ func NewIdentity(kind KeyKind) (identityText holdfast.Secret, recipient string, 
 		fmt.Errorf("%w: key kind %q is not known", holdfast.ErrUsage, kind), "use x25519 or hybrid")
 }
 
-// Passphrase is recipient and identity in one. It prints as a mask.
-type Passphrase struct {
-	text       holdfast.Secret
-	workFactor int
-}
-
-var (
-	_ Recipient               = (*Passphrase)(nil)
-	_ age.RecipientWithLabels = (*Passphrase)(nil)
-	_ Identity                = (*Passphrase)(nil)
-)
-
-const (
-	// scryptWork costs about one second and 256 MiB, as in age.
-	scryptWork = 18
-	// maxScryptWork bounds what a stream can ask of its reader: 1 GiB.
-	maxScryptWork = 20
-)
-
-// NewPassphrase uses text as a key. Guessing is as hard as text is long: there is no second factor.
-func NewPassphrase(text holdfast.Secret) (*Passphrase, error) {
-	if text.IsZero() {
-		return nil, fmt.Errorf("%w: the passphrase is empty", holdfast.ErrUsage)
-	}
-	return &Passphrase{text, scryptWork}, nil
-}
-
-// String returns a mask.
-func (p Passphrase) String() string { return p.text.String() }
-
-// GoString returns a mask.
-func (p Passphrase) GoString() string { return p.text.GoString() }
-
-// KeyID returns "passphrase".
-func (p *Passphrase) KeyID() string { return "passphrase" }
-
-// Wrap seals the key of one stream.
-func (p *Passphrase) Wrap(fileKey []byte) ([]*Stanza, error) {
-	stanzas, _, err := p.WrapWithLabels(fileKey)
-	return stanzas, err
-}
-
-// WrapWithLabels is Wrap, with the label that keeps a passphrase alone in its stream.
-func (p *Passphrase) WrapWithLabels(fileKey []byte) ([]*Stanza, []string, error) {
-	r, err := age.NewScryptRecipient(p.text.Reveal())
-	if err != nil {
-		return nil, nil, err
-	}
-	r.SetWorkFactor(p.workFactor)
-	return r.WrapWithLabels(fileKey)
-}
-
-// Unwrap opens the key of one stream.
-func (p *Passphrase) Unwrap(stanzas []*Stanza) ([]byte, error) {
-	i, err := age.NewScryptIdentity(p.text.Reveal())
-	if err != nil {
-		return nil, err
-	}
-	i.SetMaxWorkFactor(maxScryptWork)
-	return i.Unwrap(stanzas)
-}
-
-// CheckRecipients refuses what cannot be sealed to: nobody, a passphrase beside others, and hybrid keys beside classic
-// ones, which would leave the stream as weak as its weakest key.
+// CheckRecipients refuses what cannot be sealed to: nobody; recipients of two formats; an age or openssl passphrase beside
+// others; and hybrid keys beside classic ones, which would leave the stream as weak as its weakest key. OpenPGP keys and
+// OpenPGP passphrases go together. Whether keys have expired is for [CheckNow].
 func CheckRecipients(recipients []Recipient) error {
 	if len(recipients) == 0 {
 		return holdfast.WithHint(fmt.Errorf("%w: there is no recipient", holdfast.ErrUsage),
 			"name at least one recipient; `holdfast key new` makes one")
 	}
 	var classic, hybrid, passphrase int
+	format := recipients[0].Format()
 	for _, r := range recipients {
-		switch r.(type) {
+		if r.Format() != format {
+			return holdfast.WithHint(fmt.Errorf("%w: one file cannot be sealed with %s and with %s", holdfast.ErrUsage, format, r.Format()),
+				"use recipients of one format in a job: age keys, or OpenPGP keys and OpenPGP passphrases, or one openssl passphrase")
+		}
+		switch r := r.(type) {
 		case classicRecipient:
 			classic++
 		case hybridRecipient:
 			hybrid++
 		case *Passphrase:
-			passphrase++
+			if r.format != OpenPGP {
+				passphrase++
+			}
+		case pgpRecipient:
 		default:
 			return errors.New("recipient of an unknown kind")
 		}

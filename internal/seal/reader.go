@@ -17,8 +17,8 @@ import (
 const inputBuffer = 256 << 10
 
 // Reader opens a sealed stream. It hands on only what was authenticated (unless Plain), and returns io.EOF only at the
-// end of a whole stream. Errors of the source come back as they are; all others satisfy [ErrNoIdentity] or
-// [ErrDamaged]. The first error sticks. A Reader is not safe for concurrent use.
+// end of a whole stream. Errors of the source come back as they are; all others satisfy [ErrNoIdentity], [ErrUnsupported]
+// or [ErrDamaged]. The first error sticks. A Reader is not safe for concurrent use.
 type Reader struct {
 	source *source // what the caller gave
 	opened *source // authenticated, still compressed
@@ -56,19 +56,51 @@ func (s *Reader) open(opt ReadOptions) (io.Reader, error) {
 		}
 		return buffered, nil
 	}
-	identities := make([]age.Identity, len(opt.Identities))
-	for i, identity := range opt.Identities {
-		identities[i] = identity
-	}
-	if len(identities) == 0 {
+	if len(opt.Identities) == 0 {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: no identity was given", ErrNoIdentity),
-			"give the file with the identity that goes with one of the recipients (--identity FILE)")
+			"give the file with the identity that goes with one of the recipients (--identity FILE), or its passphrase (--passphrase-file FILE)")
 	}
-	opened, err := age.Decrypt(s.source, identities...)
+	format, err := ParseFormat(string(opt.Opening.Format))
+	if err != nil {
+		return nil, err
+	}
+	if !format.AuthenticatesAsRead() && !opt.Authenticated {
+		return nil, fmt.Errorf("seal: a stream in the format %s must be authenticated before it is opened", format)
+	}
+	var opened io.Reader
+	switch format {
+	case OpenPGP:
+		opened, err = openPGP(s.source, opt.Identities, opt.SealedTo)
+	case OpenSSL:
+		opened, err = openOpenSSL(s.source, opt)
+	default:
+		opened, err = openAge(s.source, opt)
+	}
 	if err != nil {
 		return nil, s.translate(err, opt)
 	}
 	return opened, nil
+}
+
+func openAge(r io.Reader, opt ReadOptions) (io.Reader, error) {
+	var identities []age.Identity
+	for _, given := range opt.Identities {
+		if i, ok := given.(age.Identity); ok {
+			identities = append(identities, i)
+		}
+	}
+	if len(identities) == 0 {
+		to := "age keys"
+		if len(opt.SealedTo) > 0 {
+			to = strings.Join(opt.SealedTo, ", ")
+		}
+		return nil, noIdentity(to)
+	}
+	return age.Decrypt(r, identities...)
+}
+
+func noIdentity(sealedTo string) error {
+	return holdfast.WithHint(ErrNoIdentity, "none of the identities given opens this; it was sealed to "+sealedTo)
 }
 
 // Read reads plaintext.
@@ -115,16 +147,20 @@ func (s *Reader) translate(err error, opt ReadOptions) error {
 		return fmt.Errorf("unseal: %w", s.source.err)
 	}
 	if s.opened != nil && s.opened.err != nil {
-		err = s.opened.err // what age says is nearer to the cause than what the decompressor makes of it
+		err = s.opened.err // what decrypting says is nearer to the cause than what the decompressor makes of it
 	}
 	if match := (*age.NoIdentityMatchError)(nil); errors.As(err, &match) {
 		to := describe(match.StanzaTypes)
 		if len(opt.SealedTo) > 0 {
 			to = strings.Join(opt.SealedTo, ", ")
 		}
-		return holdfast.WithHint(ErrNoIdentity, "none of the identities given opens this; it was sealed to "+to)
+		return noIdentity(to)
 	}
 	switch {
+	case errors.Is(err, ErrNoIdentity), errors.Is(err, ErrUnsupported), errors.Is(err, ErrDamaged):
+		return err
+	case errors.Is(err, errPGPIntegrity):
+		return fmt.Errorf("%w is damaged: %w", ErrDamaged, err)
 	case errors.Is(err, io.ErrUnexpectedEOF), err == io.EOF:
 		return fmt.Errorf("%w is truncated: %w", ErrDamaged, io.ErrUnexpectedEOF)
 	case s.source.ended:

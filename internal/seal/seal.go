@@ -1,10 +1,12 @@
 // Package seal turns a stream into one that only the holder of an identity can read, and back: compress, then encrypt
-// with age. It also makes and checks signatures in the format of ssh-keygen -Y.
+// with age, as OpenPGP, or as openssl enc does. It also makes and checks signatures in the format of ssh-keygen -Y.
 //
 // It hides ciphers, compressors, worker goroutines and chunking; it is the only importer of cipher packages. Its
-// laws: what it writes opens with the stock tools (age -d, then zstd -d or gunzip); a reader of an encrypted stream
-// hands on no byte that was not authenticated, and returns io.EOF only when the stream is whole; memory is bounded
-// whatever the input; a secret is never in an error.
+// laws: what it writes opens with the stock tools (age -d, gpg -d or openssl enc -d, then zstd -d or gunzip); a reader of
+// an encrypted stream hands on no byte that was not authenticated, and returns io.EOF only when the stream is whole;
+// memory is bounded whatever the input; a secret is never in an error. Formats that are authenticated at their end only,
+// or not at all, are opened when the whole was compared before with a digest that was recorded ([Twice]). Files of other
+// programs have none ([OpenForeign]): those of openssl enc are marked as not authenticated.
 //
 // A stream sealed to nobody (Plain) is only compressed. Cut at the end of a chunk it looks whole, and damage in the
 // headers of its compression may go unseen: whoever stores such streams compares digests, see [Sums].
@@ -51,12 +53,24 @@ type Options struct {
 	Workers int
 }
 
-// Suffix returns what is appended to the name of a sealed object: ".zst.age", ".gz.age", ".age", ".zst", ".gz" or "".
+// Format is how the stream is encrypted, which follows from the recipients; "" when Plain.
+func (o Options) Format() Format {
+	switch {
+	case o.Plain:
+		return ""
+	case len(o.Recipients) == 0:
+		return Age
+	}
+	return o.Recipients[0].Format()
+}
+
+// Suffix returns what is appended to the name of a sealed object, the suffixes of compression and of encryption: ".zst.age",
+// ".gz.gpg", ".enc", ".zst" or "", say.
 func (o Options) Suffix() string {
 	if o.Plain {
 		return o.Compression.Suffix()
 	}
-	return o.Compression.Suffix() + ".age"
+	return o.Compression.Suffix() + o.Format().Suffix()
 }
 
 func (o Options) check() error {
@@ -101,6 +115,23 @@ type ReadOptions struct {
 	Plain bool
 	// SealedTo lists the key IDs of the recipients, for the hint of ErrNoIdentity only.
 	SealedTo []string
+	// Opening is what the [Writer] told of how it encrypted. The zero value means age.
+	Opening Opening
+	// Authenticated says that whoever gives the stream has compared the whole of it with a digest before, and hands on
+	// no other bytes; [Twice] does. A stream in a format that is not authenticated as it is read is refused without.
+	Authenticated bool
+}
+
+// Opening is what a reader must know of how a stream was encrypted, beside the secret. It is not secret.
+type Opening struct {
+	Format Format `json:"format"`
+	// Cipher, Digest and Iterations are those of openssl enc, which does not store them: "aes-256-cbc", "sha256", and how
+	// often PBKDF2 hashes.
+	Cipher     string `json:"cipher,omitempty"`
+	Digest     string `json:"digest,omitempty"`
+	Iterations int    `json:"iterations,omitempty"`
+	// Check tells a right passphrase of openssl enc from a wrong one: 8 bytes of an HMAC under the key, hexadecimal.
+	Check string `json:"check,omitempty"`
 }
 
 var (

@@ -16,7 +16,7 @@ import (
 // ErrAborted is the error of a [Writer] after Abort.
 var ErrAborted = errors.New("sealing was aborted")
 
-// outputBuffer gathers what goes to the underlying writer, so that neither the header nor each 64 KiB of age costs a
+// outputBuffer gathers what goes to the underlying writer, so that neither a header nor each 64 KiB of age costs a
 // hand-over.
 const outputBuffer = 256 << 10
 
@@ -28,7 +28,8 @@ const outputBuffer = 256 << 10
 // that what was written so far does not open as if it were whole.
 type Writer struct {
 	output *output
-	age    io.WriteCloser // nil when plain
+	cipher io.WriteCloser // encrypts into output; nil when plain
+	how    Opening
 	plain  hash.Hash
 	count  int64 // plain bytes
 
@@ -68,11 +69,7 @@ func NewWriter(w io.Writer, opt Options) (*Writer, error) {
 		ended:  make(chan struct{}),
 	}
 	if !opt.Plain {
-		recipients := make([]age.Recipient, len(opt.Recipients))
-		for i, r := range opt.Recipients {
-			recipients[i] = r
-		}
-		if s.age, err = age.Encrypt(s.output, recipients...); err != nil {
+		if s.cipher, s.how, err = encrypt(s.output, opt.Recipients); err != nil {
 			return nil, fmt.Errorf("seal: %w", err)
 		}
 	}
@@ -92,6 +89,35 @@ func NewWriter(w io.Writer, opt Options) (*Writer, error) {
 	go s.write()
 	return s, nil
 }
+
+// encrypt begins an encrypted stream on w, in the format of the recipients.
+func encrypt(w io.Writer, recipients []Recipient) (io.WriteCloser, Opening, error) {
+	switch format := recipients[0].Format(); format {
+	case OpenPGP:
+		s, err := newPGPWriter(w, recipients)
+		return s, Opening{Format: format}, err
+	case OpenSSL:
+		passphrase, ok := recipients[0].(*Passphrase)
+		if !ok {
+			return nil, Opening{}, fmt.Errorf("a recipient of type %T", recipients[0])
+		}
+		return newOpenSSLWriter(w, passphrase)
+	default:
+		var keys []age.Recipient
+		for _, r := range recipients {
+			key, ok := r.(age.Recipient)
+			if !ok {
+				return nil, Opening{}, fmt.Errorf("a recipient of type %T", r)
+			}
+			keys = append(keys, key)
+		}
+		s, err := age.Encrypt(w, keys...)
+		return s, Opening{Format: format}, err
+	}
+}
+
+// Opening tells how the stream is encrypted; zero when Plain.
+func (s *Writer) Opening() Opening { return s.how }
 
 // Write seals p.
 func (s *Writer) Write(p []byte) (int, error) {
@@ -206,8 +232,8 @@ func (s *Writer) write() {
 }
 
 func (s *Writer) encrypted() io.Writer {
-	if s.age != nil {
-		return s.age
+	if s.cipher != nil {
+		return s.cipher
 	}
 	return s.output
 }
@@ -228,8 +254,8 @@ func (s *Writer) Close() error {
 	if err := s.failure(); err != nil {
 		return err
 	}
-	if s.age != nil {
-		if err := s.age.Close(); err != nil {
+	if s.cipher != nil {
+		if err := s.cipher.Close(); err != nil {
 			s.fail(err)
 			return err
 		}

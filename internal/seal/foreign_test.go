@@ -1,0 +1,168 @@
+package seal_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast"
+	"holdfast/internal/seal"
+)
+
+// noisy is binary data full of what a filter would change: CR, LF, CR LF, NUL, and all other bytes.
+func noisy(size int) []byte {
+	data := make([]byte, size)
+	state := uint32(size) + 1
+	for i := range data {
+		state = state*1664525 + 1013904223
+		switch state >> 29 {
+		case 0, 1:
+			data[i] = '\r'
+		case 2:
+			data[i] = '\n'
+		case 3:
+			data[i] = 0
+		default:
+			data[i] = byte(state >> 16)
+		}
+	}
+	return data
+}
+
+// edges are sizes around those at which blocks, packets and chunks end.
+var edges = []int{
+	0, 1, 15, 16, 17, 31, 32, 33, 191, 192, 193, 511, 512, 513, 8191, 8192, 8193, 8383, 8384,
+	64<<10 - 1, 64 << 10, 64<<10 + 1, 1<<20 - 1, 1 << 20, 1<<20 + 1,
+}
+
+func opener(data []byte) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+}
+
+// openForeign reads a whole file of another program.
+func openForeign(data []byte, opt seal.ForeignOptions) ([]byte, *seal.Foreign, error) {
+	f, err := seal.OpenForeign(opener(data), opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	got, err := io.ReadAll(f)
+	return got, f, err
+}
+
+func secretOf(t testing.TB, text string) *seal.Passphrase {
+	t.Helper()
+	p, err := seal.NewCheapPassphrase(holdfast.NewSecret(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func identitiesOf(t testing.TB, data []byte) []seal.Identity {
+	t.Helper()
+	found, err := seal.ParseIdentities(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestWeOpenWhatGnuPGSeals(t *testing.T) {
+	g := newGnuPG(t)
+	var to []string
+	var identities []seal.Identity
+	for _, kind := range gnupgKinds {
+		fingerprint := g.key(kind.name, kind.primary, kind.subkey, "")
+		to = append(to, "--recipient", fingerprint)
+		identities = append(identities, identitiesOf(t, g.run(nil, "--export-secret-keys", fingerprint))...)
+	}
+	phrase := g.file("passphrase", "correct horse\n")
+	for name, c := range map[string]struct {
+		args       []string
+		identities []seal.Identity
+	}{
+		"rsa":                    {append([]string{"--encrypt"}, to[:2]...), identities[:1]},
+		"curve":                  {append([]string{"--encrypt"}, to[2:]...), identities[1:]},
+		"both, the second":       {append([]string{"--encrypt"}, to...), identities[1:]},
+		"hidden":                 {append([]string{"--encrypt", "--throw-keyids"}, to...), identities[1:]},
+		"signed":                 {append([]string{"--encrypt", "--sign"}, to...), identities[:1]},
+		"armored":                {append([]string{"--encrypt", "--armor"}, to...), identities[:1]},
+		"not compressed":         {append([]string{"--encrypt", "--compress-algo", "none"}, to...), identities[:1]},
+		"bzip2":                  {append([]string{"--encrypt", "--compress-algo", "bzip2"}, to...), identities[:1]},
+		"zlib":                   {append([]string{"--encrypt", "--compress-algo", "zlib"}, to...), identities[:1]},
+		"passphrase":             {[]string{"--symmetric", "--cipher-algo", "AES256", "--passphrase-file", phrase}, []seal.Identity{secretOf(t, "correct horse")}},
+		"passphrase, armored":    {[]string{"--symmetric", "--armor", "--passphrase-file", phrase}, []seal.Identity{secretOf(t, "correct horse")}},
+		"old ciphers":            {[]string{"--symmetric", "--cipher-algo", "3DES", "--s2k-mode", "1", "--passphrase-file", phrase}, []seal.Identity{secretOf(t, "correct horse")}},
+		"wrong passphrase first": {[]string{"--symmetric", "--passphrase-file", phrase}, []seal.Identity{secretOf(t, "wrong"), identities[0], secretOf(t, "correct horse")}},
+		"passphrase and key":     {append([]string{"--encrypt", "--symmetric", "--passphrase-file", phrase}, to...), []seal.Identity{secretOf(t, "correct horse")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sizes := []int{0, 1, 513, 100_000}
+			if slices.Contains([]string{"curve", "armored", "not compressed", "passphrase"}, name) {
+				sizes = edges
+			}
+			for _, size := range sizes {
+				plain := noisy(size)
+				data := g.run(plain, c.args...)
+				if format, ok := seal.Detect(data[:min(len(data), seal.DetectLength)]); !ok || format != seal.OpenPGP {
+					t.Fatalf("size %d: detected as %q", size, format)
+				}
+				got, f, err := openForeign(data, seal.ForeignOptions{Identities: c.identities})
+				if err != nil || !bytes.Equal(got, plain) {
+					t.Fatalf("size %d: %d bytes, %v", size, len(got), err)
+				}
+				if f.Format != seal.OpenPGP || !f.Authenticated {
+					t.Errorf("size %d: %+v", size, f)
+				}
+			}
+		})
+	}
+}
+
+func TestWeOpenWhatOpenSSLSeals(t *testing.T) {
+	phrase := writeFile(t, "passphrase", "correct horse\n")
+	for _, iterations := range []int{0, 10_000, 600_000, 12_345} {
+		args := []string{"enc", "-aes-256-cbc", "-pbkdf2", "-pass", "file:" + phrase}
+		opt := seal.ForeignOptions{Identities: []seal.Identity{secretOf(t, "wrong"), secretOf(t, "correct horse")}}
+		if iterations > 0 {
+			args = append(args, "-iter", fmt.Sprint(iterations))
+		}
+		if iterations == 12_345 {
+			opt.Iterations = iterations
+		}
+		for _, size := range edges {
+			plain := noisy(size)
+			data := stock(t, plain, "openssl", args...)
+			got, f, err := openForeign(data, opt)
+			if err != nil || !bytes.Equal(got, plain) {
+				t.Fatalf("%d iterations, size %d: %d bytes, %v", iterations, size, len(got), err)
+			}
+			if f.Format != seal.OpenSSL || f.Authenticated {
+				t.Errorf("size %d: %+v", size, f)
+			}
+		}
+	}
+}
+
+func TestWeOpenForeignAge(t *testing.T) {
+	k := pair(t, seal.X25519)
+	identity := writeFile(t, "identity", k.text.Reveal()+"\n")
+	public := strings.TrimSpace(string(stock(t, nil, "age-keygen", "-y", identity)))
+	for _, args := range [][]string{{"-r", public}, {"-a", "-r", public}} {
+		for _, size := range edges {
+			plain := noisy(size)
+			data := stock(t, plain, "age", args...)
+			got, f, err := openForeign(data, seal.ForeignOptions{Identities: k.identities})
+			if err != nil || !bytes.Equal(got, plain) {
+				t.Fatalf("%q size %d: %d bytes, %v", args, size, len(got), err)
+			}
+			if f.Format != seal.Age || !f.Authenticated {
+				t.Errorf("size %d: %+v", size, f)
+			}
+		}
+	}
+}
