@@ -17,6 +17,9 @@ type Rules struct {
 	DropTablespaces bool
 	// DropRestrict removes \restrict and \unrestrict, for a psql that does not know them.
 	DropRestrict bool
+	// DropDatabases removes what makes, changes or chooses a database, of pg_dump --create, for a target that is chosen
+	// already.
+	DropDatabases bool
 }
 
 const (
@@ -45,6 +48,13 @@ type Filter struct {
 func NewFilter(r io.Reader, rules Rules) *Filter {
 	return &Filter{inner: r, rules: rules, lexer: newLexer(trailerDatabase), chunk: make([]byte, filterChunk),
 		removed: make(map[string]int)}
+}
+
+// NewScriptFilter is [NewFilter] for a script that [Scan] has found good. It lexes as Scan does.
+func NewScriptFilter(r io.Reader, rules Rules) *Filter {
+	f := NewFilter(r, rules)
+	f.lexer = newLiberal()
+	return f
 }
 
 // Read returns what [Reader.Read] would, without what was removed. An error comes after all bytes before the unit that
@@ -107,7 +117,7 @@ func (f *Filter) take(p []byte, ev event) {
 	f.pending = append(f.pending, p...)
 	switch ev {
 	case more:
-		if f.lexer.open && !mayBeSetting(f.lexer.text) || len(f.pending) > maxSetting {
+		if f.lexer.open && !f.mayGo(f.lexer.text) || len(f.pending) > maxSetting {
 			f.passing = f.lexer.open || f.lexer.state == inLineComment
 			f.flush()
 		}
@@ -115,7 +125,8 @@ func (f *Filter) take(p []byte, ev event) {
 		f.takeStatement()
 	case meta:
 		name, _, _ := bytes.Cut(f.lexer.line, []byte{' '})
-		if command := string(name); f.rules.DropRestrict && command != `\connect` {
+		command := string(name)
+		if f.rules.DropRestrict && (command == `\restrict` || command == `\unrestrict`) || f.rules.DropDatabases && command == `\connect` {
 			f.removed[command]++
 			f.pending = f.pending[:blank(f.pending)]
 		}
@@ -125,14 +136,28 @@ func (f *Filter) take(p []byte, ev event) {
 	}
 }
 
-func mayBeSetting(text []byte) bool {
-	n := min(len(text), len("SET "))
-	return string(text[:n]) == "SET "[:n]
+// mayGo reports whether a statement that begins with text may be one to remove.
+func (f *Filter) mayGo(text []byte) bool {
+	beginnings := []string{"SET "}
+	if f.rules.DropDatabases {
+		beginnings = append(beginnings, "CREATE DATABASE ", "DROP DATABASE ", "ALTER DATABASE ", "COMMENT ON DATABASE ", "GRANT ", "REVOKE ", "SECURITY LABEL ")
+	}
+	return slices.ContainsFunc(beginnings, func(begin string) bool {
+		n := min(len(text), len(begin))
+		return string(text[:n]) == begin[:n]
+	})
 }
 
 func (f *Filter) takeStatement() {
 	defer f.flush()
 	l := f.lexer
+	if f.rules.DropDatabases && !l.long && len(f.pending) <= maxSetting {
+		if what, is := l.onDatabase(); is {
+			f.removed[what]++
+			f.pending = f.pending[:blank(f.pending)]
+			return
+		}
+	}
 	setting, ok := l.name(1)
 	if l.long || !ok || !l.isRaw(0, "SET") || len(f.pending) > maxSetting || l.raw(2) != "=" && l.raw(2) != "TO" {
 		return

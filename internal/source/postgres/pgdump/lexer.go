@@ -89,6 +89,8 @@ type token struct {
 // Bytes come in chunks of any size; results do not depend on where chunks end.
 type lexer struct {
 	trailer string
+	// liberal takes all that psql takes, for scripts that pg_dump did not write: see Scan.
+	liberal bool
 	// rows receives the rows of COPY data; nil where nobody counts them.
 	rows *source.RowSet
 	// spill receives the beginning of the text of a statement longer than maxStatement; nil drops it.
@@ -122,9 +124,10 @@ type lexer struct {
 
 	rowHash hash.Hash // of a row that does not lie in one chunk
 	rowLen  int64     // bytes of that row so far
-	rowHead [2]byte
+	rowHead [3]byte
 
 	lines       int64 // newlines before the current chunk
+	began       int64 // the line on which the open statement or meta-command began
 	complete    bool  // the trailer was seen
 	tail        []byte
 	restriction string
@@ -167,6 +170,9 @@ func (l *lexer) follow(p []byte, ev event) error {
 
 // finish returns io.EOF if the dump was whole, else [ErrTruncated].
 func (l *lexer) finish() error {
+	if l.liberal {
+		return io.EOF // Scan has judged it
+	}
 	whole := l.complete && l.state == inCode && !l.open && l.restriction == "" &&
 		bytes.HasPrefix(l.tail, []byte("--\n\n")) && bytes.HasSuffix(l.tail, []byte("\n\n"))
 	if !whole {
@@ -186,6 +192,9 @@ var (
 
 // check applies what a finished unit means for the lexing of what follows.
 func (l *lexer) check(ev event) error {
+	if l.liberal {
+		return l.checkLiberal(ev)
+	}
 	switch ev {
 	case statement:
 		switch {
@@ -245,7 +254,11 @@ func (l *lexer) scan(p []byte) (int, event, error) {
 		c := p[i]
 		switch l.state {
 		case inCode:
+			before := l.open
 			n, ev, err := l.code(c)
+			if !before && (l.open || l.state == inMeta) {
+				l.began = l.lines + int64(bytes.Count(p[:i], []byte{'\n'})) + 1
+			}
 			i += n
 			if ev != more || err != nil {
 				return i, ev, err
@@ -290,7 +303,7 @@ func (l *lexer) scan(p []byte) (int, event, error) {
 				ev = meta
 			}
 			l.state, l.space, l.newline = inCode, true, true
-			if !l.open {
+			if !l.open || ev == meta {
 				return i + 1, ev, nil
 			}
 			i++
@@ -334,6 +347,10 @@ func (l *lexer) scan(p []byte) (int, event, error) {
 		case inDollarBody:
 			i += l.dollarBody(p[i:])
 		case beforeCopyData:
+			if l.liberal && (c == '\r' || c == ' ' || c == '\t') {
+				i++
+				break
+			}
 			if c != '\n' {
 				return i, more, errors.New("a COPY statement is not alone on its line")
 			}
@@ -369,6 +386,9 @@ func (l *lexer) code(c byte) (int, event, error) {
 		return 1, more, nil
 	case c == '/':
 		l.state = afterSlash
+		return 1, more, nil
+	case c == '\\' && l.liberal:
+		l.state, l.line = inMeta, append(l.line[:0], c)
 		return 1, more, nil
 	case c == '\\':
 		if l.begins > 0 {
@@ -609,11 +629,10 @@ func (l *lexer) copyData(p []byte) (n int, done bool, err error) {
 		n++
 		size := l.rowLen
 		l.rowLen = 0
-		if size >= 2 && string(l.rowHead[:]) == `\.` {
-			if size > 2 {
-				return n, false, errDataEnd
+		if size >= 2 && string(l.rowHead[:2]) == `\.` {
+			if done, err := l.dataEnd(size, l.rowHead[2]); done || err != nil {
+				return n, done, err
 			}
-			return n, true, nil
 		}
 		if l.rows != nil {
 			var sum [sha256.Size]byte
@@ -631,10 +650,9 @@ func (l *lexer) copyData(p []byte) (n int, done bool, err error) {
 		row := p[n : n+size]
 		n += size + 1
 		if size >= 2 && row[0] == '\\' && row[1] == '.' {
-			if size > 2 {
-				return n, false, errDataEnd
+			if done, err := l.dataEnd(int64(size), row[min(2, size-1)]); done || err != nil {
+				return n, done, err
 			}
-			return n, true, nil
 		}
 		if l.rows != nil {
 			l.rows.Add(row)
@@ -643,8 +661,19 @@ func (l *lexer) copyData(p []byte) (n int, done bool, err error) {
 	return n, false, nil
 }
 
+// dataEnd judges a line of size bytes that begins like the end of data.
+func (l *lexer) dataEnd(size int64, third byte) (bool, error) {
+	switch {
+	case size == 2, l.liberal && size == 3 && third == '\r':
+		return true, nil
+	case l.liberal:
+		return false, nil // a row of a CSV, or one that the server refuses
+	}
+	return false, errDataEnd
+}
+
 func (l *lexer) addRowPart(part []byte) {
-	for i := l.rowLen; i < 2 && i-l.rowLen < int64(len(part)); i++ {
+	for i := l.rowLen; i < int64(len(l.rowHead)) && i-l.rowLen < int64(len(part)); i++ {
 		l.rowHead[i] = part[i-l.rowLen]
 	}
 	l.rowLen += int64(len(part))

@@ -6,6 +6,9 @@
 // the number of tables and other objects, not with their data. What pg_dump never writes is an error: it is damage,
 // or an attack on the psql that will read it. Errors name lines and never show data.
 //
+// Scripts of other origin are another matter: [Scan] reads what psql reads, tells what they hold and name, and finds what in
+// them reaches beyond the database. That is a search for words, and no proof that there is nothing.
+//
 // It is not its job to run programs, to connect to a server, or to understand SQL beyond what facts need. Views have no
 // columns in the inventory, since a dump does not spell them out: their definition's digest stands for them.
 //

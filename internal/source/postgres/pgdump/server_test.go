@@ -58,6 +58,7 @@ func roundTrip(t *testing.T, major int, conforming, nasty string) {
 	dump := run(t, nil, client("pg_dump"), server.URL("a"))
 	stored := factsOf(t, string(dump))
 	checkCounts(t, server, stored)
+	scansAsRead(t, string(dump))
 
 	filter := pgdump.NewFilter(bytes.NewReader(dump),
 		pgdump.Rules{DropSettings: []string{"transaction_timeout"}, DropTablespaces: true})
