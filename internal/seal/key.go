@@ -253,14 +253,14 @@ func NewIdentity(kind KeyKind) (identityText holdfast.Secret, recipient string, 
 }
 
 // CheckRecipients refuses what cannot be sealed to: nobody; recipients of two formats; an age or openssl passphrase beside
-// others; and hybrid keys beside classic ones, which would leave the stream as weak as its weakest key. OpenPGP keys and
-// OpenPGP passphrases go together. Whether keys have expired is for [CheckNow].
+// others; two OpenPGP passphrases; and hybrid keys beside classic ones, which would leave the stream as weak as its weakest
+// key. OpenPGP keys and one OpenPGP passphrase go together. Whether keys have expired is for [CheckNow].
 func CheckRecipients(recipients []Recipient) error {
 	if len(recipients) == 0 {
 		return holdfast.WithHint(fmt.Errorf("%w: there is no recipient", holdfast.ErrUsage),
 			"name at least one recipient; `holdfast key new` makes one")
 	}
-	var classic, hybrid, passphrase int
+	var classic, hybrid, passphrase, pgpPassphrase int
 	format := recipients[0].Format()
 	for _, r := range recipients {
 		if r.Format() != format {
@@ -273,7 +273,9 @@ func CheckRecipients(recipients []Recipient) error {
 		case hybridRecipient:
 			hybrid++
 		case *Passphrase:
-			if r.format != OpenPGP {
+			if r.format == OpenPGP {
+				pgpPassphrase++
+			} else {
 				passphrase++
 			}
 		case pgpRecipient:
@@ -285,6 +287,10 @@ func CheckRecipients(recipients []Recipient) error {
 	case passphrase > 0 && len(recipients) > 1:
 		return holdfast.WithHint(fmt.Errorf("%w: a passphrase cannot be used beside other recipients", holdfast.ErrUsage),
 			"use either keys or one passphrase")
+	case pgpPassphrase > 1:
+		// gpg gives up on the second when the first does not fit.
+		return holdfast.WithHint(fmt.Errorf("%w: there can be one OpenPGP passphrase beside OpenPGP keys, not %d", holdfast.ErrUsage, pgpPassphrase),
+			"leave all but one out")
 	case classic > 0 && hybrid > 0:
 		return holdfast.WithHint(
 			fmt.Errorf("%w: hybrid recipients (age1pq1…) cannot be mixed with classic ones (age1…)", holdfast.ErrUsage),
