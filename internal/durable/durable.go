@@ -11,6 +11,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -50,6 +51,26 @@ func write(path string, data []byte, mode os.FileMode, replace bool) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+// FreeName returns path, or path with the lowest of the endings _2, _3, … under which nothing stands, neither alone nor
+// followed by one of the suffixes. What stands there later is for whoever takes the name not to replace.
+func FreeName(path string, suffixes ...string) (string, error) {
+	name := path
+	for n := 2; ; n++ {
+		taken := false
+		for _, suffix := range append([]string{""}, suffixes...) {
+			_, err := os.Lstat(name + suffix)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return "", err
+			}
+			taken = taken || err == nil
+		}
+		if !taken {
+			return name, nil
+		}
+		name = fmt.Sprintf("%s_%d", path, n)
+	}
 }
 
 // SyncDir makes the names in the directory at path survive a power cut.

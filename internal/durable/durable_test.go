@@ -82,6 +82,26 @@ func TestCreateFileNeverReplaces(t *testing.T) {
 	wantNames(t, dir, "file")
 }
 
+func TestFreeName(t *testing.T) {
+	dir := t.TempDir()
+	at := filepath.Join(dir, "x")
+	for _, step := range []struct{ take, want string }{
+		{"", "x"}, {"x", "x_2"}, {"x_2", "x_3"}, {"x_3-wal", "x_4"},
+	} {
+		if step.take != "" {
+			if err := os.WriteFile(filepath.Join(dir, step.take), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := durable.FreeName(at, "-wal"); err != nil || got != filepath.Join(dir, step.want) {
+			t.Errorf("after %q: %q, %v, want %s", step.take, got, err, step.want)
+		}
+	}
+	if _, err := durable.FreeName(filepath.Join(at, "below a file")); err == nil {
+		t.Error("a name below a file is free")
+	}
+}
+
 func TestSyncDir(t *testing.T) {
 	dir := t.TempDir()
 	if err := durable.SyncDir(dir); err != nil {
