@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,7 @@ func (s *Source) Diagnose(ctx context.Context) ([]source.Finding, error) {
 		}
 	}
 	findings = append(findings, v.findings...)
+	findings = append(findings, s.leftoverFindings(v.staging)...)
 	if v.unnamed > 0 {
 		add(v.severity(), fmt.Errorf("and %d more files and folders cannot be read", v.unnamed))
 	}
@@ -68,6 +70,7 @@ type visit struct {
 	excludes Excludes
 	findings []source.Finding
 	used     map[string]bool // patterns that matched
+	staging  []string        // folders in the trees that look like those of restores
 	unnamed  int
 	files    int64
 	bytes    int64
@@ -125,6 +128,9 @@ func (v *visit) root(ctx context.Context, root string) error {
 		if rel == "." {
 			device = st.Dev
 		}
+		if d.IsDir() && stagingName.MatchString(d.Name()) {
+			v.staging = append(v.staging, path)
+		}
 		switch {
 		case d.IsDir() && v.opt.OneFilesystem && st.Dev != device:
 			return fs.SkipDir
@@ -139,6 +145,29 @@ func (v *visit) root(ctx context.Context, root string) error {
 		}
 		return nil
 	})
+}
+
+// leftoverFindings tells of what killed restores left beside the roots and within.
+func (s *Source) leftoverFindings(paths []string) []source.Finding {
+	for _, root := range s.opt.Roots {
+		entries, err := os.ReadDir(filepath.Dir(root.Path))
+		if err != nil {
+			continue // the root itself was looked at
+		}
+		for _, entry := range entries {
+			if strings.HasPrefix(entry.Name(), filepath.Base(root.Path)+stagingMark) && stagingName.MatchString(entry.Name()) {
+				paths = append(paths, filepath.Join(filepath.Dir(root.Path), entry.Name()))
+			}
+		}
+	}
+	slices.Sort(paths)
+	var findings []source.Finding
+	for _, path := range slices.Compact(paths) {
+		if finding, found := leftoverFinding(path); found {
+			findings = append(findings, finding)
+		}
+	}
+	return findings
 }
 
 func hasCacheTag(folder string) bool {

@@ -53,7 +53,6 @@ type extraction struct {
 	*Place
 	ctx     context.Context // of Restore
 	root    bool            // runs with all rights
-	drill   bool
 	numbers numbers
 	known   map[string]*source.Fact // by fact name
 	// carried maps a member that is not selected, but holds the content of selected hard links, to the first of them.
@@ -84,12 +83,11 @@ func (p *Place) Restore(ctx context.Context, stored source.Stored) (err error) {
 	if !found {
 		return fmt.Errorf("%w: the backup of source %s has no item %s", holdfast.ErrDifference, stored.Source, itemName(stored.Source))
 	}
-	p.secret = p.secret || stored.Secret
+	p.secret = (p.secret || stored.Secret) && !p.asWas
 	x := &extraction{
 		Place:   p,
 		ctx:     ctx,
 		root:    os.Geteuid() == 0,
-		drill:   p.dir == "",
 		known:   map[string]*source.Fact{},
 		carried: map[string]string{},
 		heirs:   map[string]string{},

@@ -222,6 +222,9 @@ func (c *capture) facts(p *pass) (source.Facts, error) {
 	if err != nil {
 		return facts, err
 	}
+	if facts.Driver, err = placed(facts.Driver, c.plan.trees, &p.owners); err != nil {
+		return facts, err
+	}
 	for _, path := range c.plan.missing {
 		facts.Notes = append(facts.Notes, fmt.Sprintf("optional root %s does not exist", path))
 	}

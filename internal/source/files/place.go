@@ -2,7 +2,6 @@ package files
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -32,18 +31,23 @@ type Target struct {
 	// Secret restores files with mode 0600 and folders with 0700, whatever they had. A stored source that is secret
 	// is restored so in any case.
 	Secret bool
+	// Warn is told of what killed restores to the same place left and what became of it; nil: nobody is.
+	Warn func(message string)
 }
 
 // Place is a staging folder. What it cannot set (owners without root, devices in a drill, modes of a secret) is
 // compared as the archive tells it, and said in the notes of Check.
 type Place struct {
-	dir       string // the final place; "" for a drill
+	dir       string // the final place; "" for a drill, and for one of several that make up an [InPlace]
 	overwrite bool
 	keepAs    string
 	only      []string
 	secret    bool
+	asWas     bool // a secret gets the modes it had
+	drill     bool
 
-	staging  string
+	shell    *staging // nil for a drill
+	staging  string   // the folder that is filled
 	root     *os.Root
 	restored bool
 	landed   map[string]*landed // by member
@@ -71,7 +75,14 @@ func Open(ctx context.Context, target Target) (*Place, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, fmt.Errorf("create the parent of %s: %w", dir, err)
 	}
-	p, err := stage(dir + ".restoring_" + token())
+	tell := target.Warn
+	if tell == nil {
+		tell = func(string) {}
+	}
+	if err := tidy(dir, tell); err != nil {
+		return nil, err
+	}
+	p, err := stageBeside(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +114,23 @@ func Throwaway(ctx context.Context, scratch string, stored source.Stored) (*Plac
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", holdfast.ErrCannotTest, err)
 	}
+	p.drill = true
 	return p, nil
 }
 
-func token() string { return strings.ToLower(rand.Text()[:10]) }
+// stageBeside makes a staging folder from which a rename leads to target.
+func stageBeside(target string) (*Place, error) {
+	shell, err := newStaging(target)
+	if err != nil {
+		return nil, err
+	}
+	p, err := stage(shell.tree())
+	if err != nil {
+		return nil, errors.Join(err, shell.remove())
+	}
+	p.shell = shell
+	return p, nil
+}
 
 func stage(path string) (*Place, error) {
 	if err := os.Mkdir(path, 0o700); err != nil {
@@ -242,7 +266,7 @@ func (p *Place) Selected(facts []source.Fact) []source.Fact {
 // Commit makes what was restored durable and moves it to the final place.
 func (p *Place) Commit(ctx context.Context) (string, error) {
 	switch {
-	case p.dir == "":
+	case p.drill:
 		return "", errors.New("a drill has no final place")
 	case !p.restored:
 		return "", errors.New("commit restored files: nothing was restored")
@@ -256,59 +280,22 @@ func (p *Place) Commit(ctx context.Context) (string, error) {
 	if err := p.finishTop(old); err != nil {
 		return "", err
 	}
-	if err := syncFilesystem(p.staging); err != nil {
-		return "", fmt.Errorf("sync restored files: %w", err)
-	}
-	message := "files are in " + p.dir
-	if old == nil {
-		// rename replaces an empty folder and nothing else.
-		err = unix.Rename(p.staging, p.dir)
-	} else {
-		kept := p.keepAs
-		if kept == "" {
-			kept = p.dir + ".before_" + time.Now().UTC().Format("20060102T150405Z")
+	m, err := newMove(p.staging, p.dir, func() (string, error) {
+		if p.keepAs == "" {
+			return keptName(p.dir, time.Now())
 		}
-		err = replace(p.staging, p.dir, kept)
-		message += ", what was there before is in " + kept
-	}
-	if err != nil {
-		return "", holdfast.WithHint(fmt.Errorf("move restored files to %s: %w", p.dir, err),
-			"a mount point cannot be replaced: restore to a folder in it")
-	}
-	p.staging = ""
-	return message, syncFolder(filepath.Dir(p.dir))
-}
-
-// replace gives staging the name dir and the old dir the name kept. At no moment is there no dir, where the file
-// system can exchange names.
-func replace(staging, dir, kept string) error {
-	if _, err := os.Lstat(kept); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("keep the old folder as %s: %w", kept, cmpError(err, fs.ErrExist))
-	}
-	err := unix.Renameat2(unix.AT_FDCWD, staging, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
-	if err == nil {
-		if err := os.Rename(staging, kept); err != nil {
-			return errors.Join(err, unix.Renameat2(unix.AT_FDCWD, staging, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE))
+		if _, err := os.Lstat(p.keepAs); !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("keep the old folder as %s: %w", p.keepAs, cmpError(err, fs.ErrExist))
 		}
-		return nil
-	}
-	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
-		return err
-	}
-	if err := os.Rename(dir, kept); err != nil {
-		return err
-	}
-	if err := os.Rename(staging, dir); err != nil {
-		return errors.Join(err, os.Rename(kept, dir))
-	}
-	return nil
-}
-
-func cmpError(err, otherwise error) error {
+		return p.keepAs, nil
+	})
 	if err != nil {
-		return err
+		return "", err
 	}
-	return otherwise
+	if err := commit(map[*staging][]move{p.shell: {m}}); err != nil {
+		return "", err
+	}
+	return "files are in " + p.dir + m.keptText(), nil
 }
 
 // finishTop gives the top folder the mode and owner of the one it replaces, when the archive does not tell.
@@ -369,7 +356,9 @@ func (p *Place) Close() error {
 	}
 	err := p.root.Close()
 	p.root = nil
-	if p.staging != "" {
+	if p.shell != nil {
+		err = errors.Join(err, p.shell.remove())
+	} else {
 		err = errors.Join(err, os.RemoveAll(p.staging))
 	}
 	if err != nil {

@@ -348,6 +348,10 @@ func TestMain(m *testing.M) {
 		nobody(dir)
 		return
 	}
+	if dir := os.Getenv(asRestorer); dir != "" {
+		restorer(dir)
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -127,6 +127,10 @@ func ownerText(name string) string {
 type driverFacts struct {
 	// Links maps hard links to the member that holds their content, both as fact names.
 	Links map[string]string `json:"links,omitempty"`
+	// Roots are the members that were named, as fact names; backups made before they were recorded have none.
+	Roots []string `json:"roots,omitempty"`
+	// Parents are the folders that the roots lie in, as fact names. They are no members.
+	Parents map[string]parent `json:"parents,omitempty"`
 }
 
 // groups maps every member of a set of hard links to the set's representative, its least fact name: a choice that does
