@@ -103,7 +103,10 @@ func (p *Place) swap() (kept string, err error) {
 	}
 	kept = p.target.KeepAs
 	if kept == "" {
-		kept = p.target.Path + ".before_" + time.Now().UTC().Format("20060102T150405Z")
+		kept, err = durable.FreeName(p.target.Path+".before_"+time.Now().UTC().Format("20060102T150405Z"), sidecars()...)
+		if err != nil {
+			return "", err
+		}
 	}
 	release, err := seize(p.target.Path)
 	if err != nil {

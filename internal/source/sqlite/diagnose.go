@@ -31,7 +31,7 @@ func (s *Source) Diagnose(ctx context.Context) ([]source.Finding, error) {
 	if err != nil {
 		return []source.Finding{failure(err)}, nil
 	}
-	var findings []source.Finding
+	findings := leftoverFindings(file.path)
 	v, err := openView(ctx, file, min(glance, s.options.MaxLock))
 	switch {
 	case ctx.Err() != nil:

@@ -30,6 +30,8 @@ type Target struct {
 	// KeepAs is where an overwritten database goes; its -wal, -shm and -journal go beside it. "":
 	// Path.before_<time, UTC>.
 	KeepAs string
+	// Warn is told of what killed restores to the same place left and what became of it; nil: nobody is.
+	Warn func(message string)
 }
 
 // Place is the staging of one restored database: a file beside its final place that only the owner of the process
@@ -38,6 +40,7 @@ type Place struct {
 	target    Target
 	throwaway bool
 	staged    string // the staging file's path
+	lock      *os.File
 
 	created   bool
 	committed bool
@@ -65,7 +68,14 @@ func Open(ctx context.Context, target Target) (*Place, error) {
 	if err := mustBeDirectory(filepath.Dir(path)); err != nil {
 		return nil, holdfast.WithHint(fmt.Errorf("restore to %s: %w", path, err), "create the directory first")
 	}
-	return &Place{target: target, staged: path + ".restoring_" + rand.Text()}, nil
+	tell := target.Warn
+	if tell == nil {
+		tell = func(string) {}
+	}
+	if err := removeLeftovers(path, tell); err != nil {
+		return nil, err
+	}
+	return &Place{target: target, staged: path + stagingMark + rand.Text()}, nil
 }
 
 // Throwaway prepares a drill inside scratchDir, whose Commit fails. It fails with holdfast.ErrCannotTest when there
@@ -135,6 +145,12 @@ func (p *Place) fill(ctx context.Context, item source.StoredItem) error {
 		return err
 	}
 	p.created = true
+	if p.lock, err = os.Open(p.staged); err == nil {
+		err = unix.Flock(int(p.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("lock %s: %w", p.staged, err), file.Close())
+	}
 	reader, err := item.Open(ctx)
 	if err != nil {
 		return errors.Join(err, file.Close())
@@ -278,6 +294,9 @@ func (v *view) first(ctx context.Context, query string) (driver.Value, error) {
 
 // Close implements source.Place.
 func (p *Place) Close() error {
+	if p.lock != nil {
+		defer p.lock.Close()
+	}
 	if !p.created || p.committed {
 		return nil
 	}

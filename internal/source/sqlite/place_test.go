@@ -323,3 +323,70 @@ func TestRestoreStopsWithItsContext(t *testing.T) {
 		t.Errorf("a missing directory: %v", err)
 	}
 }
+
+// TestLeftovers: a restore removes what a killed one left beside its target, and leaves alone what is in use or was made by
+// somebody else; doctor names all that is nobody's.
+func TestLeftovers(t *testing.T) {
+	path := create(t, "wal", ledger)
+	stored := backUp(t, path)
+	running, err := sqlite.Open(t.Context(), sqlite.Target{Path: path, Overwrite: true})
+	must(t, err)
+	must(t, running.Restore(t.Context(), stored))
+
+	killed := path + ".restoring_" + strings.Repeat("A", 26)
+	foreign := path + ".restoring_" + strings.Repeat("B", 26)
+	alike := path + ".restoring_notes"
+	for _, name := range []string{killed, foreign, alike} {
+		must(t, os.WriteFile(name, []byte("x"), 0o600))
+	}
+	must(t, os.Chown(foreign, appUser, appGroup))
+	findings, err := sqlite.New(sqlite.Options{Name: "app", Path: path}).Diagnose(t.Context())
+	must(t, err)
+	var fixes []string
+	for _, finding := range findings {
+		if finding.Severity == source.Warns {
+			fixes = append(fixes, finding.Fix)
+		}
+	}
+	if want := []string{"look into it, then: rm " + killed, "look into it, then: rm " + foreign}; !slices.Equal(fixes, want) {
+		t.Errorf("doctor says %q, want %q", fixes, want)
+	}
+
+	var told []string
+	p, err := sqlite.Open(t.Context(), sqlite.Target{Path: path, Overwrite: true, Warn: func(message string) { told = append(told, message) }})
+	must(t, err)
+	defer func() { must(t, p.Close()) }()
+	if len(told) != 2 || told[0] != "removed "+killed+", which a restore that was killed left" || !strings.HasSuffix(told[1], "then: rm "+foreign) {
+		t.Errorf("told %q", told)
+	}
+	for name, want := range map[string]bool{killed: false, foreign: true, alike: true} {
+		if _, err := os.Lstat(name); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err = running.Check(t.Context())
+	must(t, err)
+	must(t, running.Close())
+}
+
+func TestTwoOverwritesWithinASecond(t *testing.T) {
+	path := create(t, "wal", ledger)
+	stored := backUp(t, path)
+	for range 3 {
+		p, err := sqlite.Open(t.Context(), sqlite.Target{Path: path, Overwrite: true})
+		must(t, err)
+		must(t, p.Restore(t.Context(), stored))
+		_, err = p.Commit(t.Context())
+		must(t, err)
+		must(t, p.Close())
+	}
+	kept := 0
+	for _, name := range list(t, filepath.Dir(path)) {
+		if strings.Contains(name, ".before_") && !strings.HasSuffix(name, "-wal") && !strings.HasSuffix(name, "-shm") {
+			kept++
+		}
+	}
+	if kept != 3 {
+		t.Errorf("%d are kept: %q", kept, list(t, filepath.Dir(path)))
+	}
+}
