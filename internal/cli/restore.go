@@ -32,6 +32,7 @@ type restoreFlags struct {
 	paths        []string
 	item         string
 	overwrite    bool
+	inPlace      bool
 	withRoles    bool
 	confirm      string
 	passwordFile string
@@ -50,6 +51,7 @@ func (a *app) restoreCommand() *cobra.Command {
 			"overwritten. Without a terminal --confirm gives that word or name. What is overwritten is kept, sealed, in the store, and\n" +
 			"beside its place under another name.",
 		Example: "  holdfast restore --latest --identity key.txt --to postgres://postgres@localhost/app_restored\n" +
+			"  holdfast restore 7k2m… --identity key.txt --source config --in-place\n" +
 			"  holdfast restore 7k2m… --identity key.txt --source config --path etc/nginx --to /tmp/nginx\n" +
 			"  holdfast restore 7k2m… --identity key.txt --item app.sql --to app.sql",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -69,8 +71,9 @@ func (a *app) restoreCommand() *cobra.Command {
 	flags.StringArrayVar(&f.paths, "path", nil, "only this file or folder of a files source, named as show --identity names it; may be given several times")
 	flags.StringVar(&f.item, "item", "", "write one item's plain bytes to the file --to, or to standard output with --to -")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "let what is restored take the place of what is there")
+	flags.BoolVar(&f.inPlace, "in-place", false, "put files back where they were, all of them or those of --path; what is there is kept beside")
 	flags.BoolVar(&f.withRoles, "with-roles", false, "also change roles that exist in the cluster to what they were")
-	flags.StringVar(&f.confirm, "confirm", "", "`WORD` typed in advance: RESTORE, or to overwrite the name of the database, file or folder")
+	flags.StringVar(&f.confirm, "confirm", "", "`WORD` typed in advance: RESTORE, or to overwrite the name of the database, file or folder, or with --in-place of the source")
 	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password of the target server (mode 0600; default: PGPASSWORD, the password file)")
 	return cmd
 }
@@ -308,8 +311,19 @@ func (a *app) destinations(ctx context.Context, cfg *config.Config, f *restoreFl
 	} else {
 		password = cfg.PostgresPassword
 	}
+	if f.inPlace && !slices.ContainsFunc(chosen, func(s source.Stored) bool { return s.Kind == holdfast.KindFiles }) {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: --in-place is for files, and none of the chosen sources is of that kind", holdfast.ErrUsage), "give --to for databases")
+	}
 	var all []destination
 	for _, stored := range chosen {
+		if f.inPlace && stored.Kind == holdfast.KindFiles {
+			d, err := a.inPlace(f, stored)
+			if err != nil {
+				return nil, fmt.Errorf("source %s: %w", stored.Source, err)
+			}
+			all = append(all, d)
+			continue
+		}
 		to, folder, err := placeFor(stored, chosen, f.to, b.Entry.ID)
 		if err != nil {
 			return nil, err
@@ -432,10 +446,16 @@ func (a *app) confirm(ctx context.Context, b *archive.Backup, destinations []des
 	a.printer.say(fmt.Sprintf("restore backup %s of %s (job %s, host %s):", b.Entry.ID, b.Entry.Time.Format("2006-01-02 15:04:05 UTC"), b.Entry.Job, b.Manifest.Host))
 	var overwritten []string
 	for _, d := range destinations {
+		if d.exists {
+			overwritten = append(overwritten, d.name)
+		}
+		if len(d.units) > 0 {
+			a.sayInPlace(d)
+			continue
+		}
 		what := "new"
 		if d.exists {
 			what = "OVERWRITES what is there, which is kept under another name"
-			overwritten = append(overwritten, d.name)
 		}
 		a.printer.say(fmt.Sprintf("  %s (%s) -> %s, %s", d.stored.Source, d.stored.Kind, d.name, what))
 	}

@@ -249,6 +249,7 @@ type destination struct {
 	exists    bool
 	withRoles bool
 	only      []string
+	units     []files.Unit // of files that go back where they were; else none
 	password  holdfast.Secret
 }
 
@@ -265,6 +266,9 @@ func (d destination) cluster() bool {
 
 // open makes the place of a restore.
 func (a *app) open(ctx context.Context, cfg *config.Config, d destination, id holdfast.BackupID, observe holdfast.Observer) (source.Place, error) {
+	warn := func(message string) {
+		observe(holdfast.Event{Kind: holdfast.EventWarning, Source: d.stored.Source, Message: message})
+	}
 	switch d.stored.Kind {
 	case holdfast.KindPostgres:
 		database := d.name
@@ -276,9 +280,12 @@ func (a *app) open(ctx context.Context, cfg *config.Config, d destination, id ho
 			WithRoles: d.withRoles, ID: string(id), Now: a.Now().UTC(), Path: a.env("PATH"),
 		}, observe)
 	case holdfast.KindSQLite:
-		return sqlite.Open(ctx, sqlite.Target{Path: d.to, Overwrite: d.overwrite})
+		return sqlite.Open(ctx, sqlite.Target{Path: d.to, Overwrite: d.overwrite, Warn: warn})
 	case holdfast.KindFiles:
-		return files.Open(ctx, files.Target{Dir: d.to, Overwrite: d.overwrite, Only: d.only, Secret: d.stored.Secret})
+		if len(d.units) > 0 {
+			return files.OpenInPlace(ctx, d.stored, files.InPlaceTarget{Only: d.only, Now: a.Now(), Warn: warn})
+		}
+		return files.Open(ctx, files.Target{Dir: d.to, Overwrite: d.overwrite, Only: d.only, Secret: d.stored.Secret, Warn: warn})
 	}
 	return nil, fmt.Errorf("%w: sources of kind %q are not known to this holdfast", holdfast.ErrUsage, d.stored.Kind)
 }
@@ -295,20 +302,42 @@ func (a *app) standing(cfg *config.Config, d destination) engine.NamedSource {
 	case holdfast.KindSQLite:
 		named.Source = sqlite.New(sqlite.Options{Name: d.stored.Source, Path: d.to})
 	case holdfast.KindFiles:
-		named.Source = files.New(files.Options{Name: d.stored.Source, Roots: []files.Root{{Path: d.to}}})
+		named.Source = files.New(files.Options{Name: d.stored.Source, Roots: d.roots()})
 	}
 	return named
 }
 
-// rawBytes captures the files of a destination as they lie on disk, for one that is too damaged to be read by its own
-// program. A PostgreSQL database has no such files of its own.
-func rawBytes(d destination) (engine.NamedSource, bool) {
-	if d.stored.Kind != holdfast.KindSQLite {
-		return engine.NamedSource{}, false
+// unitsOf tells where the files of stored were, and what stands there.
+func unitsOf(stored source.Stored, only []string) ([]files.Unit, error) {
+	return files.Units(stored, only)
+}
+
+// roots are the files that a destination is made of: those that a restore would replace.
+func (d destination) roots() []files.Root {
+	if len(d.units) == 0 {
+		return []files.Root{{Path: d.to}}
 	}
-	opt := files.Options{Name: d.stored.Source, Roots: []files.Root{{Path: d.to}}}
-	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
-		opt.Roots = append(opt.Roots, files.Root{Path: d.to + suffix, Optional: true})
+	var all []files.Root
+	for _, unit := range d.units {
+		if unit.Exists {
+			all = append(all, files.Root{Path: unit.Path})
+		}
+	}
+	return all
+}
+
+// rawBytes captures the files of a destination as they lie on disk, for one that is too damaged to be read by its own
+// program, or in part. A PostgreSQL database has no such files of its own.
+func rawBytes(d destination) (engine.NamedSource, bool) {
+	opt := files.Options{Name: d.stored.Source, Roots: d.roots(), TolerateUnreadable: true}
+	switch d.stored.Kind {
+	case holdfast.KindFiles:
+	case holdfast.KindSQLite:
+		for _, suffix := range []string{"-wal", "-shm", "-journal"} {
+			opt.Roots = append(opt.Roots, files.Root{Path: d.to + suffix, Optional: true})
+		}
+	default:
+		return engine.NamedSource{}, false
 	}
 	return engine.NamedSource{Name: d.stored.Source, Kind: holdfast.KindFiles, Secret: d.stored.Secret, Source: files.New(opt)}, true
 }

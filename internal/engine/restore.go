@@ -91,6 +91,9 @@ func bringBack(ctx context.Context, place source.Place, stored source.Stored, ob
 	if err != nil {
 		return Restored{}, err
 	}
+	for _, note := range back.Notes {
+		observe(holdfast.Event{Kind: holdfast.EventWarning, Source: stored.Source, Message: note})
+	}
 	want := stored.Facts.Facts
 	if s, ok := place.(selector); ok {
 		want = s.Selected(want)
