@@ -9,7 +9,10 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"holdfast"
 	"holdfast/internal/seal"
@@ -24,8 +27,21 @@ const (
 type CheckEntry struct {
 	Job  holdfast.JobName
 	Time time.Time
-	Key  string // the key's ID
+	Key  string // the key's ID as it stands in names
 	ID   holdfast.BackupID
+}
+
+// Of reports whether the check was of the key with this ID.
+func (c CheckEntry) Of(keyID string) bool { return c.Key == keyInName(keyID) }
+
+// keyInName writes a key's ID with a dash for whatever is neither letter nor digit: an object's name has no colon.
+func keyInName(id string) string {
+	return strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return r
+		}
+		return '-'
+	}, id)
 }
 
 // Check is the plain, signed record that a key opened a backup.
@@ -47,7 +63,7 @@ func (c CheckEntry) name(suffix string) string {
 	return fmt.Sprintf("%s%s/%s.%s.%s.%s", checkPrefix, c.Job, c.Time.Format(timeLayout), c.Key, c.ID, suffix)
 }
 
-var checkRule = regexp.MustCompile(`^checks/([^/]+)/(\d{8}T\d{6}Z)\.([A-Za-z0-9]{1,64})\.([a-z0-9]+)\.json$`)
+var checkRule = regexp.MustCompile(`^checks/([^/]+)/(\d{8}T\d{6}Z)\.([A-Za-z0-9-]{1,64})\.([a-z0-9]+)\.json$`)
 
 func parseCheck(name string) (CheckEntry, bool) {
 	m := checkRule.FindStringSubmatch(name)
@@ -81,7 +97,7 @@ func (a *Archive) PutCheck(ctx context.Context, b *Backup, c Check) (Check, erro
 	c.Format, c.ID, c.Job, c.Backup, c.Manifest = checkFormat, holdfast.NewBackupID(), b.Entry.Job, b.Entry.ID, b.Digest
 	c.Time, c.Version = c.Time.UTC().Truncate(time.Second), a.opt.Version
 	c.Signer = a.opt.Signer.PublicKey().Fingerprint()
-	entry := CheckEntry{Job: c.Job, Time: c.Time, Key: c.Key, ID: c.ID}
+	entry := CheckEntry{Job: c.Job, Time: c.Time, Key: keyInName(c.Key), ID: c.ID}
 	if _, ok := parseCheck(entry.name("json")); !ok {
 		return Check{}, fmt.Errorf("%w: no record can be called %s", holdfast.ErrUsage, entry.name("json"))
 	}
@@ -140,7 +156,7 @@ func (a *Archive) ReadCheck(ctx context.Context, entry CheckEntry) (Check, bool,
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Check{}, false, fmt.Errorf("%w: check %s is not readable: %w", holdfast.ErrDifference, entry.ID, err)
 	}
-	if c.Format != checkFormat || c.ID != entry.ID || c.Job != entry.Job || c.Key != entry.Key || !c.Time.Equal(entry.Time) {
+	if c.Format != checkFormat || c.ID != entry.ID || c.Job != entry.Job || !entry.Of(c.Key) || !c.Time.Equal(entry.Time) {
 		return Check{}, false, fmt.Errorf("%w: check %s says other things than its name", holdfast.ErrDifference, entry.ID)
 	}
 	return c, trusted, nil

@@ -397,8 +397,23 @@ func TestKeyCheck(t *testing.T) {
 	if err != nil || !trusted || read != c || read.Backup != entry.ID || read.Manifest != b.Digest || read.Who != "anna" || read.Signer != k.signer.PublicKey().Fingerprint() {
 		t.Errorf("read %+v, trusted %v, %v", read, trusted, err)
 	}
-	if _, err := k.archive().PutCheck(t.Context(), b, archive.Check{Key: "../x", Time: at}); !errors.Is(err, holdfast.ErrUsage) {
+	if _, err := k.archive().PutCheck(t.Context(), b, archive.Check{Key: strings.Repeat("x", 65), Time: at}); !errors.Is(err, holdfast.ErrUsage) {
 		t.Errorf("a key ID that is no part of a name: %v", err)
+	}
+
+	// An ID with characters that no name has.
+	colon := k.on(k.memory.Clone())
+	if _, err := colon.archive().PutCheck(t.Context(), b, archive.Check{Key: "openpgp:0123456789abcdef", Time: at}); err != nil {
+		t.Fatal(err)
+	}
+	if checks, err := colon.archive().Checks(t.Context()); err != nil || len(checks) != 2 || !checks[1].Of("openpgp:0123456789abcdef") && !checks[0].Of("openpgp:0123456789abcdef") {
+		t.Errorf("listed %+v, %v", checks, err)
+	} else {
+		for _, entry := range checks {
+			if _, _, err := colon.archive().ReadCheck(t.Context(), entry); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 
 	// The facts are damaged: the key is right, the backup is not.
