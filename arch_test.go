@@ -22,12 +22,13 @@ var floors = map[string]int{
 	"":                 0,
 	"internal/durable": 0,
 
-	"internal/seal":    1,
-	"internal/store":   1,
-	"internal/source":  1,
-	"internal/sandbox": 1,
-	"internal/scratch": 1,
-	"internal/joblock": 1,
+	"internal/seal":     1,
+	"internal/store":    1,
+	"internal/source":   1,
+	"internal/sandbox":  1,
+	"internal/scratch":  1,
+	"internal/joblock":  1,
+	"internal/yamledit": 1,
 
 	"internal/store/storetest":          2,
 	"internal/source/sourcetest":        2,
@@ -35,6 +36,7 @@ var floors = map[string]int{
 	"internal/source/postgres/pgclient": 2,
 	"internal/report":                   2,
 	"internal/foreign":                  2,
+	"internal/keyring":                  2,
 
 	"internal/store/local":     3,
 	"internal/source/postgres": 3,

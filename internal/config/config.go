@@ -63,7 +63,17 @@ type Key struct {
 	File       string    // the file the recipients were read from; "" when they stand in the configuration
 	Passphrase SecretRef // zero when the key is made of recipients
 	Holder     string
+	Created    time.Time // day; zero: not known
 	Expires    time.Time // zero: never
+	Retired    []RetiredKey
+}
+
+// RetiredKey is what a key was before it was replaced. Nothing is sealed to it any more.
+type RetiredKey struct {
+	IDs    []string // as seal.Recipient has them
+	Holder string
+	Since  time.Time // day; zero: not known
+	Until  time.Time // day
 }
 
 // Store is a place that keeps objects.

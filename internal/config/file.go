@@ -121,8 +121,20 @@ func (r *reader) readKey(e entry, s *section, k *draftKey) {
 	})
 	s.secret("passphrase", &k.Passphrase)
 	s.text("holder", &k.Holder)
+	s.date("created", &k.Created)
 	if s.date("expires", &k.Expires) {
 		k.at = s.placeOf("expires")
+	}
+	nodes, _ := s.elements("retired", "sections with ids and until")
+	for i, node := range nodes {
+		if inner := r.section(node, element(s.path, "retired", i), retiredShape()); inner != nil {
+			var old RetiredKey
+			inner.plainTexts("ids", "key IDs", &old.IDs)
+			inner.text("holder", &old.Holder)
+			inner.date("since", &old.Since)
+			inner.date("until", &old.Until)
+			k.Retired = append(k.Retired, old)
+		}
 	}
 }
 

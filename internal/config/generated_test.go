@@ -179,6 +179,7 @@ func keyTables() string {
 		{"The file", rootShape()},
 		{"`log`", logShape()},
 		{"`keys.NAME`", keyShape()},
+		{"an entry of `retired`", retiredShape()},
 		{"`stores.NAME`", storeShape()},
 		{"`sources.NAME` of kind `postgres`", postgresShape()},
 		{"`sources.NAME` of kind `sqlite`", sqliteShape()},

@@ -67,6 +67,11 @@ func TestMistakes(t *testing.T) {
 		{"recipient file", "version: 1\nkeys: {ops: {recipient_file: /nowhere/x}}\n", "f.yaml:2:30: keys.ops.recipient_file: cannot be read: stat /nowhere/x: no such file or directory"},
 		{"date", "version: 1\nkeys: {ops: {recipient: " + recipient + ", expires: 22.11.2027}}\n", `f.yaml:2:98: keys.ops.expires: must be a date such as 2027-11-22, not "22.11.2027"`},
 
+		{"retired key", "version: 1\nkeys: {ops: {recipient: " + recipient + ", retired: [{id: age1x, since: soon}]}}\n",
+			"f.yaml:2:99: keys.ops.retired[0]: key \"ids\" is missing\nf.yaml:2:99: keys.ops.retired[0]: key \"until\" is missing\n" +
+				"f.yaml:2:100: keys.ops.retired[0]: unknown key \"id\"; did you mean \"ids\"? Known: ids, holder, since, until\n" +
+				`f.yaml:2:118: keys.ops.retired[0].since: must be a date such as 2027-11-22, not "soon"`},
+
 		{"store kind", "version: 1\nstores: {a: {kind: locl, path: /a}}\n", `f.yaml:2:20: stores.a.kind: "locl" is not allowed; did you mean "local"? Known: local`},
 		{"store without path", "version: 1\nstores: {a: {kind: local}}\n", `f.yaml:2:13: stores.a: key "path" is missing`},
 

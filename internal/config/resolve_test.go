@@ -23,7 +23,7 @@ host: web1
 state: /var/lib/hf
 log: {file: log/holdfast.log}
 keys:
-  ops: {recipient: ` + recipient + `, holder: "Anna, +49", expires: 2027-11-22}
+  ops: {recipient: ` + recipient + `, holder: "Anna, +49", expires: 2027-11-22, created: 2026-01-02, retired: [{ids: [age1a, age1b], holder: Otto, since: 2024-01-01, until: 2026-01-02}]}
   pw: {passphrase: {file: /etc/holdfast/pass}}
 stores:
   main: {kind: local, path: /srv/backups}
@@ -101,7 +101,12 @@ signer = /var/lib/hf/signer (default)
 log.file = /etc/hf/log/holdfast.log (/etc/hf/holdfast.yaml:4:13)
 keys.ops.recipient = ` + recipient + ` (/etc/hf/holdfast.yaml:6:20)
 keys.ops.holder = Anna, +49 (/etc/hf/holdfast.yaml:6:92)
+keys.ops.created = 2026-01-02 (/etc/hf/holdfast.yaml:6:135)
 keys.ops.expires = 2027-11-22 (/etc/hf/holdfast.yaml:6:114)
+keys.ops.retired[0].ids = age1a, age1b (/etc/hf/holdfast.yaml:6:163)
+keys.ops.retired[0].holder = Otto (/etc/hf/holdfast.yaml:6:187)
+keys.ops.retired[0].since = 2024-01-01 (/etc/hf/holdfast.yaml:6:200)
+keys.ops.retired[0].until = 2026-01-02 (/etc/hf/holdfast.yaml:6:219)
 keys.pw.passphrase = file:/etc/holdfast/pass (/etc/hf/holdfast.yaml:7:20)
 stores.main.kind = local (/etc/hf/holdfast.yaml:9:16)
 stores.main.path = /srv/backups (/etc/hf/holdfast.yaml:9:29)

@@ -78,8 +78,21 @@ func (s *settings) key(path string, k Key) {
 		s.add(path+"recipient", strings.Join(k.Recipients, ", "))
 	}
 	s.given(path+"holder", k.Holder)
-	if !k.Expires.IsZero() {
-		s.add(path+"expires", k.Expires.Format(time.DateOnly))
+	s.day(path+"created", k.Created)
+	s.day(path+"expires", k.Expires)
+	for i, old := range k.Retired {
+		inner := element(strings.TrimSuffix(path, "."), "retired", i) + "."
+		s.add(inner+"ids", strings.Join(old.IDs, ", "))
+		s.given(inner+"holder", old.Holder)
+		s.day(inner+"since", old.Since)
+		s.day(inner+"until", old.Until)
+	}
+}
+
+// day adds a date only if there is one.
+func (s *settings) day(path string, day time.Time) {
+	if !day.IsZero() {
+		s.add(path, day.Format(time.DateOnly))
 	}
 }
 

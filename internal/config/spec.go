@@ -101,7 +101,18 @@ func keyShape() *shape {
 		{name: "recipient_file", form: formPath, example: "/etc/holdfast/ops.pub", doc: "File of age recipients, one per line; for the long post-quantum ones."},
 		{name: "passphrase", form: formSecret, example: "{file: /etc/holdfast/passphrase}", doc: "Seals to a passphrase instead. It must be the only key of its jobs, and this host can then read their backups."},
 		{name: "holder", form: formText, example: "Anna, +49 30 123456", doc: "Who keeps the identity and how to reach them; printed where it is needed."},
+		{name: "created", form: formDate, example: "2026-07-24", doc: "The day on which the key was made, for its age. `key new`, `key rotate` and `init` write it."},
 		{name: "expires", form: formDate, example: "2027-11-22", doc: "The last day on which backups may be sealed to this key."},
+		{name: "retired", form: formSections, fallback: "none", shape: retiredShape(), example: `[{ids: [age1q9zrv38s4qe], until: 2026-07-24}]`, doc: "What was sealed to before; `key rotate` keeps this record. The identities are needed as long as backups that are sealed to them."},
+	}}
+}
+
+func retiredShape() *shape {
+	return &shape{name: "retired key", doc: "A key that was replaced.", fields: []field{
+		{name: "ids", form: formTexts, needed: true, example: "[age1q9zrv38s4qe]", doc: "Key IDs, as `show` and `key list` print them."},
+		{name: "holder", form: formText, example: "Anna, +49 30 123456", doc: "Who kept its identity."},
+		{name: "since", form: formDate, example: "2025-07-01", doc: "The day on which it was made."},
+		{name: "until", form: formDate, needed: true, example: "2026-07-24", doc: "The day on which it was replaced."},
 	}}
 }
 

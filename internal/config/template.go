@@ -130,11 +130,17 @@ func (t *template) key(k Key) {
 		t.line(2, "recipient: "+k.Recipients[0])
 	}
 	t.value(2, keyShape(), "holder", k.Holder)
-	if k.Expires.IsZero() {
-		t.comment(2, keyShape(), "expires")
+	t.day(2, keyShape(), "created", k.Created)
+	t.day(2, keyShape(), "expires", k.Expires)
+}
+
+// day writes a date, or as a comment an example.
+func (t *template) day(depth int, of *shape, name string, day time.Time) {
+	if day.IsZero() {
+		t.comment(depth, of, name)
 		return
 	}
-	t.line(2, "expires: "+k.Expires.Format(time.DateOnly))
+	t.line(depth, name+": "+day.Format(time.DateOnly))
 }
 
 func (t *template) secret(depth int, name string, ref SecretRef) {
