@@ -151,12 +151,20 @@ func (b *Backup) digestOf(facts sealedFacts, item ItemEntry) (string, error) {
 
 // open unseals one item. Its reader says io.EOF only when the stored bytes and the plain bytes were both whole.
 func (b *Backup) open(ctx context.Context, item ItemEntry, plainSHA256 string) (io.ReadCloser, error) {
-	stored := b.archive.openStored(ctx, b.Entry, item)
 	opt := seal.ReadOptions{
 		Compression: seal.Compression(item.Compression),
 		Identities:  b.archive.opt.Identities,
-		Plain:       !b.Entry.Sealed || item.Role == RoleText,
+		Plain:       !item.sealed(b.Entry),
 		SealedTo:    b.Manifest.Keys,
+		Opening:     item.opening(b.Entry),
+	}
+	if len(opt.Identities) == 0 {
+		// Nothing will open it, and that is no reason to read it first.
+		opt.Opening = seal.Opening{}
+	}
+	stored, opt, err := b.openStored(ctx, item, opt)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", item.Object, err)
 	}
 	r, err := seal.NewReader(stored, opt)
 	if err != nil {
@@ -171,10 +179,36 @@ func (b *Backup) open(ctx context.Context, item ItemEntry, plainSHA256 string) (
 	return &itemReader{item: item, stored: stored, plain: r, want: plainSHA256, hash: sha256.New()}, nil
 }
 
+// openStored begins to read the stored bytes of an item. Those of a format that is not authenticated as it is read are
+// read to the end first and compared with what was recorded.
+func (b *Backup) openStored(ctx context.Context, item ItemEntry, opt seal.ReadOptions) (*itemSource, seal.ReadOptions, error) {
+	s := &itemSource{stored: b.archive.openStored(ctx, b.Entry, item)}
+	if opt.Plain || opt.Opening.Format.AuthenticatesAsRead() {
+		s.ReadCloser = s.stored
+		return s, opt, nil
+	}
+	var err error
+	s.ReadCloser, err = seal.Twice(func() (io.ReadCloser, error) {
+		s.stored = b.archive.openStored(ctx, b.Entry, item)
+		return s.stored, nil
+	}, func(r io.Reader) error {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	})
+	opt.Authenticated = true
+	return s, opt, err
+}
+
+// itemSource is the stored bytes of an item as they are unsealed.
+type itemSource struct {
+	io.ReadCloser
+	stored *storedReader // what is read from the store, which knows its errors
+}
+
 // itemReader hands on plaintext and holds it against what was recorded.
 type itemReader struct {
 	item   ItemEntry
-	stored *storedReader
+	stored *itemSource
 	plain  io.ReadCloser
 	want   string // SHA-256 of the plaintext; "" when not recorded (the facts themselves)
 	hash   hash.Hash
@@ -219,8 +253,8 @@ func (r *itemReader) finish() error {
 // damaged tells a broken seal as what it is: stored bytes that are not those that were written. An error of the store
 // itself is passed on.
 func (r *itemReader) damaged(err error) error {
-	if r.stored.err != nil && r.stored.err != io.EOF {
-		return r.stored.err
+	if cause := r.stored.stored.err; cause != nil && cause != io.EOF {
+		return cause
 	}
 	return fmt.Errorf("%w: %s is damaged: %w", holdfast.ErrDifference, r.item.Object, err)
 }

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -48,15 +49,12 @@ func (a *Archive) Create(h Header) (*Draft, error) {
 		return nil, holdfast.WithHint(errors.New("this host has no signing key"), "make one with `holdfast init`")
 	}
 	at := h.Time.UTC().Truncate(time.Second)
-	sealed := "age"
-	if a.opt.Seal.Plain {
-		sealed = "none"
-	}
+	format := a.opt.Seal.Format()
 	keys := []string{}
 	for _, recipient := range a.opt.Seal.Recipients {
 		keys = append(keys, recipient.KeyID())
 	}
-	entry := Entry{Job: h.Job, ID: h.ID, Time: at, Kind: h.Kind, Sealed: !a.opt.Seal.Plain}
+	entry := Entry{Job: h.Job, ID: h.ID, Time: at, Kind: h.Kind, Sealed: !a.opt.Seal.Plain, Format: format}
 	if _, ok := parseCommit(entry.commitName()); !ok {
 		// It would be written, and no list would ever show it.
 		return nil, fmt.Errorf("%w: no backup can be called %s", holdfast.ErrUsage, entry.commitName())
@@ -66,7 +64,7 @@ func (a *Archive) Create(h Header) (*Draft, error) {
 		entry:   entry,
 		manifest: Manifest{
 			Format: formatName, ID: h.ID, Job: h.Job, Host: h.Host, Time: at, Kind: h.Kind, Reason: h.Reason,
-			Seal: sealed, Keys: keys, Signer: a.opt.Signer.PublicKey().Fingerprint(),
+			Seal: string(cmp.Or(format, sealNone)), Keys: keys, Signer: a.opt.Signer.PublicKey().Fingerprint(),
 			Versions: map[string]string{"holdfast": a.opt.Version},
 			Sources:  []SourceEntry{}, Missing: []MissingSource{},
 		},
@@ -108,7 +106,7 @@ func (d *Draft) put(ctx context.Context, item ItemEntry, opt seal.Options, r io.
 		}
 	}
 	parts := newPartWriter(ctx, d.archive.store, d.entry.dataName(item.Object), d.archive.opt.PartSize)
-	sums, err := sealInto(parts, opt, r, closer)
+	sums, opening, err := sealInto(parts, opt, r, closer)
 	if err == nil {
 		err = parts.Close()
 	}
@@ -122,6 +120,9 @@ func (d *Draft) put(ctx context.Context, item ItemEntry, opt seal.Options, r io.
 	item.Parts = parts.count()
 	item.PlainSize, item.StoredSize = sums.PlainBytes, sums.SealedBytes
 	item.StoredSHA256 = sums.SealedSHA256
+	if !opt.Plain {
+		item.Opening = &opening
+	}
 	item.Seconds = d.archive.opt.Now().Sub(began).Seconds()
 	d.facts.PlainSHA256[item.Name] = sums.PlainSHA256
 	d.manifest.Items = append(d.manifest.Items, item)
@@ -130,13 +131,13 @@ func (d *Draft) put(ctx context.Context, item ItemEntry, opt seal.Options, r io.
 
 // sealInto copies r through compression and sealing into parts, and closes closer before the last bytes leave, so that a
 // source that ended badly never becomes a visible object.
-func sealInto(parts *partWriter, opt seal.Options, r io.Reader, closer io.Closer) (seal.Sums, error) {
+func sealInto(parts *partWriter, opt seal.Options, r io.Reader, closer io.Closer) (seal.Sums, seal.Opening, error) {
 	w, err := seal.NewWriter(parts, opt)
 	if err != nil {
 		if closer != nil {
 			closer.Close()
 		}
-		return seal.Sums{}, err
+		return seal.Sums{}, seal.Opening{}, err
 	}
 	_, err = w.ReadFrom(r)
 	if closer != nil {
@@ -147,12 +148,12 @@ func sealInto(parts *partWriter, opt seal.Options, r io.Reader, closer io.Closer
 	}
 	if err != nil {
 		w.Abort()
-		return seal.Sums{}, err
+		return seal.Sums{}, seal.Opening{}, err
 	}
 	if err := w.Close(); err != nil {
-		return seal.Sums{}, err
+		return seal.Sums{}, seal.Opening{}, err
 	}
-	return w.Sums(), nil
+	return w.Sums(), w.Opening(), nil
 }
 
 // Keep records that all items of src are stored and what was seen while they were read.

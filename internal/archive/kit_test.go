@@ -46,6 +46,38 @@ func newKit(t testing.TB) *kit {
 	return &kit{storetest.NewMemory(t), newSigner(t), []seal.Recipient{recipient}, identities}
 }
 
+// newPGPKit is newKit with an OpenPGP key.
+func newPGPKit(t testing.TB) *kit {
+	t.Helper()
+	private, public, err := seal.NewOpenPGPKey(seal.OpenPGPCurve25519, "Ops", holdfast.Secret{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	identities, err := seal.ParseIdentities(strings.NewReader(private.Reveal()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipient, err := seal.ParseRecipient(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newKit(t)
+	k.recipients, k.identities = []seal.Recipient{recipient}, identities
+	return k
+}
+
+// newPassphraseKit is newKit with a passphrase that seals in the format f.
+func newPassphraseKit(t testing.TB, f seal.Format) *kit {
+	t.Helper()
+	p, err := seal.NewPassphraseFor(f, holdfast.NewSecret("correct horse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newKit(t)
+	k.recipients, k.identities = []seal.Recipient{p}, []seal.Identity{p}
+	return k
+}
+
 func newSigner(t testing.TB) *seal.Signer {
 	t.Helper()
 	private, _, err := seal.NewSigner()

@@ -58,6 +58,7 @@ func damages(t *testing.T, test func(t *testing.T, k *kit)) {
 		k.recipients = nil
 		test(t, k)
 	})
+	t.Run("openpgp", func(t *testing.T) { test(t, newPGPKit(t)) })
 }
 
 // plainable makes a backup that is sealed to the kit's recipients, or to nobody.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/seal"
 	"holdfast/internal/source"
 	"holdfast/internal/store"
 )
@@ -82,6 +83,7 @@ type ItemEntry struct {
 	StoredSize   int64               `json:"stored_size"`
 	StoredSHA256 string              `json:"stored_sha256"`
 	Compression  string              `json:"compression"`
+	Opening      *seal.Opening       `json:"opening,omitempty"` // nil when it is not sealed, or by a holdfast that knew only age
 	Role         Role                `json:"role"`
 	Seconds      float64             `json:"seconds"`
 }
@@ -119,13 +121,17 @@ func parseManifest(data []byte, entry Entry) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
-	named := Entry{Job: m.Job, Time: m.Time, ID: m.ID, Kind: m.Kind, Complete: m.Complete, Sealed: m.Seal == "age", Size: m.size()}
-	if named.commitName() != entry.commitName() || !m.Time.Equal(entry.Time) || m.Seal != "age" && m.Seal != "none" {
+	named := Entry{Job: m.Job, Time: m.Time, ID: m.ID, Kind: m.Kind, Complete: m.Complete, Size: m.size()}
+	named.Format, named.Sealed = parseSeal(m.Seal)
+	if named.commitName() != entry.commitName() || !m.Time.Equal(entry.Time) || named.Format != entry.Format {
 		return Manifest{}, fmt.Errorf("%w: the manifest of %s says other things than the name it is stored under: one of them was changed",
 			holdfast.ErrDifference, entry.ID)
 	}
 	seen := make(map[string]bool, len(m.Items))
 	for _, item := range m.Items {
+		if err := item.checkOpening(entry); err != nil {
+			return Manifest{}, err
+		}
 		bad := item.Parts < 1 || item.Parts > maxParts || item.StoredSize < 0 || item.PlainSize < 0 || strings.Contains(item.Object, "/") ||
 			store.CheckName(item.Object) != nil || item.Role != RoleData && item.Role != RoleFacts && item.Role != RoleText
 		for part := range item.Parts {
@@ -140,4 +146,26 @@ func parseManifest(data []byte, entry Entry) (Manifest, error) {
 		}
 	}
 	return m, nil
+}
+
+// sealed reports whether the item of a backup is sealed: all are that are not for everybody.
+func (i ItemEntry) sealed(entry Entry) bool { return entry.Sealed && i.Role != RoleText }
+
+// opening tells how the item of a backup is opened; zero when it is not sealed.
+func (i ItemEntry) opening(entry Entry) seal.Opening {
+	switch {
+	case !i.sealed(entry):
+		return seal.Opening{}
+	case i.Opening == nil:
+		return seal.Opening{Format: seal.Age}
+	}
+	return *i.Opening
+}
+
+// checkOpening refuses an item that opens otherwise than its backup is said to be sealed.
+func (i ItemEntry) checkOpening(entry Entry) error {
+	if i.opening(entry).Format != entry.Format && i.sealed(entry) || i.Opening != nil && !i.sealed(entry) {
+		return fmt.Errorf("%w: the manifest of %s says that %s opens otherwise than the backup is sealed", holdfast.ErrDifference, entry.ID, i.Object)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/seal"
 )
 
 // timeLayout is how times stand in object names: UTC, to the second.
@@ -30,7 +32,8 @@ type Entry struct {
 	Kind     string // "full", or "safety" for what was kept before an overwrite
 	Complete bool
 	Sealed   bool
-	Size     int64 // stored bytes of all items
+	Format   seal.Format // how it is sealed; "" when it is not
+	Size     int64       // stored bytes of all items
 	Pinned   bool
 	Proofs   []ProofEntry // oldest first
 
@@ -79,14 +82,14 @@ func (e Entry) State() string {
 func (e Entry) stem() string { return e.Time.Format(timeLayout) + "." + string(e.ID) }
 
 func (e Entry) commitName() string {
-	state, seal := "complete", "age"
+	state, sealed := "complete", sealNone
 	if !e.Complete {
 		state = "incomplete"
 	}
-	if !e.Sealed {
-		seal = "none"
+	if e.Sealed {
+		sealed = string(cmp.Or(e.Format, seal.Age))
 	}
-	return fmt.Sprintf("%s%s/%s.%s.%s.%s.%d.json", commitPrefix, e.Job, e.stem(), e.Kind, state, seal, e.Size)
+	return fmt.Sprintf("%s%s/%s.%s.%s.%s.%d.json", commitPrefix, e.Job, e.stem(), e.Kind, state, sealed, e.Size)
 }
 
 func (e Entry) dataName(object string) string {
@@ -98,7 +101,7 @@ func (e Entry) proofName(p ProofEntry, suffix string) string {
 }
 
 var (
-	commitRule = regexp.MustCompile(`^commits/([^/]+)/(\d{8}T\d{6}Z)\.([a-z0-9]+)\.(full|safety)\.(complete|incomplete)\.(age|none)\.(\d+)\.json$`)
+	commitRule = regexp.MustCompile(`^commits/([^/]+)/(\d{8}T\d{6}Z)\.([a-z0-9]+)\.(full|safety)\.(complete|incomplete)\.(age|openpgp|openssl|none)\.(\d+)\.json$`)
 	proofRule  = regexp.MustCompile(`^proofs/([^/]+)/(\d{8}T\d{6}Z\.[a-z0-9]+)/(\d{8}T\d{6}Z)\.(proven|failed|cannot-test)\.([a-z0-9]+)\.json$`)
 )
 
@@ -124,9 +127,21 @@ func parseCommit(name string) (Entry, bool) {
 	if err != nil {
 		return Entry{}, false
 	}
-	entry := Entry{Job: job, Time: at, ID: id, Kind: m[4], Complete: m[5] == "complete", Sealed: m[6] == "age", Size: size}
+	entry := Entry{Job: job, Time: at, ID: id, Kind: m[4], Complete: m[5] == "complete", Size: size}
+	entry.Format, entry.Sealed = parseSeal(m[6])
 	// A second spelling of one entry would be another object than the one that is opened for it.
 	return entry, entry.commitName() == name
+}
+
+// sealNone is what stands for a format in the name and the manifest of a backup that is not sealed.
+const sealNone = "none"
+
+// parseSeal reads how a backup is sealed; sealed is false for "none".
+func parseSeal(text string) (format seal.Format, sealed bool) {
+	if text == sealNone {
+		return "", false
+	}
+	return seal.Format(text), true
 }
 
 // parseProof reads a verdict object's name; key is the job and stem of the backup it speaks of.

@@ -35,6 +35,13 @@ type Proof struct {
 	Texts       int                `json:"text_differences"`
 	Seconds     map[string]float64 `json:"seconds"`
 	Signer      string             `json:"signer"`
+	Details     *ProofDetails      `json:"details,omitempty"` // nil when there are none
+}
+
+// ProofDetails is what is known of the object with a drill's details.
+type ProofDetails struct {
+	SHA256  string        `json:"stored_sha256"`
+	Opening *seal.Opening `json:"opening,omitempty"` // nil when it is not sealed
 }
 
 // PutProof stores the verdict p on b, its signature, and details sealed like the items of b's job. The verdict itself is
@@ -62,6 +69,10 @@ func (a *Archive) PutProof(ctx context.Context, b *Backup, p Proof, details []by
 		}
 		if err := w.Close(); err != nil {
 			return Proof{}, fmt.Errorf("seal the details of the drill: %w", err)
+		}
+		p.Details = &ProofDetails{SHA256: w.Sums().SealedSHA256}
+		if opening := w.Opening(); !opt.Plain {
+			p.Details.Opening = &opening
 		}
 		if err := a.store.Put(ctx, b.Entry.proofName(entry, "details.json"+opt.Suffix()), &sealed); err != nil {
 			return Proof{}, fmt.Errorf("store the details of the drill: %w", err)

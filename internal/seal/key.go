@@ -175,8 +175,8 @@ func RecipientOf(i Identity) Recipient {
 const maxIdentities = 1 << 20
 
 // ParseIdentities reads a file of identities: as age-keygen writes it, one for each line, with empty lines and comments
-// that begin with #; or OpenPGP private keys as gpg --export-secret-keys writes them, armored or not. One that is locked
-// opens streams when its passphrase is among the identities. Errors name the line and never what is in it.
+// that begin with #; or OpenPGP private keys as gpg --export-secret-keys writes them, armored or not. Those
+// that are locked are unlocked by [Unlock]. Errors name the line and never what is in it.
 func ParseIdentities(r io.Reader) ([]Identity, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxIdentities+1))
 	if err != nil {

@@ -41,7 +41,7 @@ func opensslKeys(p *Passphrase, salt []byte, iterations int) (key, iv []byte, er
 // first bytes of a compressed stream do.
 func opensslCheck(key []byte) string {
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("holdfast openssl check"))
+	mac.Write([]byte("holdfast-openssl-check"))
 	return hex.EncodeToString(mac.Sum(nil)[:8])
 }
 

@@ -35,7 +35,7 @@ const (
 // second factor.
 func NewPassphrase(text holdfast.Secret) (*Passphrase, error) { return NewPassphraseFor(Age, text) }
 
-// NewPassphraseFor is NewPassphrase for one that seals in the format f.
+// NewPassphraseFor is NewPassphrase for one that seals in the format f; "" is Age.
 func NewPassphraseFor(f Format, text holdfast.Secret) (*Passphrase, error) {
 	if text.IsZero() {
 		return nil, fmt.Errorf("%w: the passphrase is empty", holdfast.ErrUsage)
@@ -59,12 +59,19 @@ func (p *Passphrase) Format() Format { return p.format }
 // Formats lists all formats: a passphrase may open any.
 func (p *Passphrase) Formats() []Format { return []Format{Age, OpenPGP, OpenSSL} }
 
-// KeyID returns "passphrase", "openpgp:passphrase" or "openssl:passphrase".
+// For returns the same passphrase, sealing in the format f.
+func (p *Passphrase) For(f Format) *Passphrase {
+	other := *p
+	other.format = f
+	return &other
+}
+
+// KeyID returns "passphrase", "openpgp-passphrase" or "openssl-passphrase".
 func (p *Passphrase) KeyID() string {
 	if p.format == Age {
 		return "passphrase"
 	}
-	return string(p.format) + ":passphrase"
+	return string(p.format) + "-passphrase"
 }
 
 // Wrap seals the key of one stream of age's.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -19,12 +18,8 @@ import (
 // pgpRecipient is an OpenPGP public key. Which of its subkeys is sealed to is chosen when a stream begins.
 type pgpRecipient struct{ entity *openpgp.Entity }
 
-// pgpIdentity is an OpenPGP private key. A locked one is unlocked by the first passphrase that fits, when a stream needs
-// it, and stays so.
-type pgpIdentity struct {
-	mu     sync.Mutex // guards the private halves in entity, which unlocking changes
-	entity *openpgp.Entity
-}
+// pgpIdentity is an OpenPGP private key. A locked one opens nothing until [Unlock] has found its passphrase.
+type pgpIdentity struct{ entity *openpgp.Entity }
 
 var (
 	_ Recipient = pgpRecipient{}
@@ -36,7 +31,7 @@ func (r pgpRecipient) KeyID() string { return pgpKeyID(r.entity) }
 func (r pgpRecipient) Format() Format { return OpenPGP }
 
 // pgpKeyID is the end of the fingerprint, which gpg calls the long key ID.
-func pgpKeyID(e *openpgp.Entity) string { return fmt.Sprintf("openpgp:%016x", e.PrimaryKey.KeyId) }
+func pgpKeyID(e *openpgp.Entity) string { return fmt.Sprintf("openpgp-%016x", e.PrimaryKey.KeyId) }
 
 // describePGP names a key as its holder knows it.
 func describePGP(e *openpgp.Entity) string {
@@ -244,29 +239,36 @@ func (i *pgpIdentity) String() string { return holdfast.Secret{}.String() }
 // GoString returns a mask.
 func (i *pgpIdentity) GoString() string { return holdfast.Secret{}.GoString() }
 
-// open decrypts the session key in esk. locked reports that the private key which fits needs a passphrase and none of
-// those given is it.
-func (i *pgpIdentity) open(esk *packet.EncryptedKey, passphrases []*Passphrase) (opened, locked bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+// open decrypts the session key in esk. locked reports that a private key which may fit needs its passphrase.
+func (i *pgpIdentity) open(esk *packet.EncryptedKey) (opened, locked bool) {
 	for _, key := range i.openers() {
-		if esk.KeyId != 0 && esk.KeyId != key.KeyId {
-			continue
-		}
-		for _, passphrase := range passphrases {
-			if !key.Encrypted {
-				break
-			}
-			// An error means that it is another key's.
-			_ = key.Decrypt([]byte(passphrase.text.Reveal()))
-		}
-		if key.Encrypted {
+		switch {
+		case esk.KeyId != 0 && esk.KeyId != key.KeyId:
+		case key.Encrypted:
 			locked = true
-			continue
-		}
-		if esk.Decrypt(key, nil) == nil {
+		case esk.Decrypt(key, nil) == nil:
 			return true, false
 		}
 	}
 	return false, locked
+}
+
+// Unlock unlocks the OpenPGP private keys among identities with the passphrases among them, for as long as they are kept.
+// What no passphrase fits stays locked, and opening says so where it is needed. It must not run while the identities are
+// used.
+func Unlock(identities []Identity) {
+	for _, identity := range identities {
+		i, ok := identity.(*pgpIdentity)
+		if !ok {
+			continue
+		}
+		for _, key := range i.openers() {
+			for _, other := range identities {
+				if p, ok := other.(*Passphrase); ok && key.Encrypted {
+					// An error means that it is the passphrase of something else.
+					_ = key.Decrypt([]byte(p.text.Reveal()))
+				}
+			}
+		}
+	}
 }

@@ -48,7 +48,7 @@ func TestGnuPGOpensWhatWeSeal(t *testing.T) {
 	rsa := pgpRecipients(t, g.run(nil, "--export", keys[0]))
 	curve := pgpRecipients(t, g.run(nil, "--armor", "--export", keys[1]))
 	both := pgpRecipients(t, g.run(nil, "--export"))
-	if len(both) != 2 || curve[0].KeyID() != "openpgp:"+strings.ToLower(keys[1][24:]) || curve[0].Format() != seal.OpenPGP {
+	if len(both) != 2 || curve[0].KeyID() != "openpgp-"+strings.ToLower(keys[1][24:]) || curve[0].Format() != seal.OpenPGP {
 		t.Fatalf("%d keys, %s of %s", len(both), curve[0].KeyID(), keys[1])
 	}
 	phrase := g.file("passphrase", "correct horse\n")
@@ -122,6 +122,7 @@ func TestOpenPGPKeysForGnuPG(t *testing.T) {
 						identities = append(identities, secretOf(t, extra))
 					}
 				}
+				seal.Unlock(identities)
 				got, _, err := openForeign(data, seal.ForeignOptions{Identities: identities})
 				if err != nil || !bytes.Equal(got, plain) {
 					t.Errorf("%d bytes, %v", len(got), err)

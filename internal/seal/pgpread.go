@@ -246,7 +246,7 @@ func (s *sessionKeys) decrypt(data packet.Packet) (io.ReadCloser, error) {
 			if !ok {
 				continue
 			}
-			opened, isLocked := key.open(esk, given)
+			opened, isLocked := key.open(esk)
 			locked = locked || isLocked
 			if opened {
 				return decryptData(data, esk.CipherFunc, esk.Key)
