@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"internal/source/sourcetest":        2,
 	"internal/source/postgres/pgdump":   2,
 	"internal/source/postgres/pgclient": 2,
+	"internal/source/postgres/pgdata":   2,
 	"internal/report":                   2,
 	"internal/foreign":                  2,
 	"internal/keyring":                  2,

@@ -67,6 +67,7 @@ func (w *world) server(ts *testscript.TestScript, name string) *server {
 //	only NAME GLOB               set $NAME to the one path that matches
 //	count N GLOB                 require that N paths match
 //	flip FILE OFFSET             flip one bit; a negative offset counts from the end
+//	scribble FILE OFFSET         overwrite 64 bytes where they lie, as a failing disk does
 //	cut FILE N                   take the last N bytes off
 //	swap A B                     exchange two files
 //	inventory DIR FILE           write down every file of a folder: mode, owner, times, size, target
@@ -79,7 +80,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, []string){
 		"code": code, "pgserver": pgserver, "pgstop": pgstop, "pgkill": pgkill, "pgstart": pgstart, "pguse": pguse,
 		"pglock": pglock, "pgunlock": pgunlock, "pgwait": pgwait, "sample": sampleApp, "grab": grab, "field": field,
-		"only": only, "count": count, "flip": flip, "cut": cut, "swap": swap, "inventory": inventory,
+		"only": only, "count": count, "flip": flip, "scribble": scribble, "cut": cut, "swap": swap, "inventory": inventory,
 		"tmpfs": tmpfs, "readonly": readonly, "unmount": unmount, "recovery": recovery, "until": until, "jsonlines": jsonLines,
 		"signal": sendSignal, "ended": ended,
 	}
@@ -148,6 +149,7 @@ func pgserver(ts *testscript.TestScript, args []string) {
 	ts.Setenv(name+"_HOST", s.Socket)
 	ts.Setenv(name+"_PORT", strconv.Itoa(s.Port))
 	ts.Setenv(name+"_BIN", testbed.BinDir(w.t, s.Major))
+	ts.Setenv(name+"_DATA", s.Data)
 	ts.Setenv(name+"_CLIENT", testbed.ClientDir(w.t, s.Major))
 	if opt.TCP || opt.Password != "" {
 		ts.Setenv(name+"_TCP", fmt.Sprintf("127.0.0.1:%d", s.Port))
@@ -286,6 +288,14 @@ func flip(ts *testscript.TestScript, args []string) {
 		data[offset] ^= 0x10
 		return data
 	})
+}
+
+func scribble(ts *testscript.TestScript, args []string) {
+	want(ts, args, 2, 2, "scribble FILE OFFSET")
+	file, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY, 0)
+	ts.Check(err)
+	_, err = file.WriteAt([]byte(strings.Repeat("scribble", 8)), int64(number(ts, args[1])))
+	ts.Check(errors.Join(err, file.Close()))
 }
 
 func cut(ts *testscript.TestScript, args []string) {

@@ -36,6 +36,7 @@ type restoreFlags struct {
 	withRoles    bool
 	confirm      string
 	passwordFile string
+	keepRaw      string
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -72,6 +73,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	flags.StringVar(&f.item, "item", "", "write one item's plain bytes to the file --to, or to standard output with --to -")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "let what is restored take the place of what is there")
 	flags.BoolVar(&f.inPlace, "in-place", false, "put files back where they were, all of them or those of --path; what is there is kept beside")
+	flags.StringVar(&f.keepRaw, "keep-raw", "", "keep the raw bytes of the target server's data `FOLDER`, sealed, when its database cannot be dumped or it does not start; without --to that is all that is done")
 	flags.BoolVar(&f.withRoles, "with-roles", false, "also change roles that exist in the cluster to what they were")
 	flags.StringVar(&f.confirm, "confirm", "", "`WORD` typed in advance: RESTORE, or to overwrite the name of the database, file or folder, or with --in-place of the source")
 	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password of the target server (mode 0600; default: PGPASSWORD, the password file)")
@@ -102,6 +104,9 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 	}
 	if f.item != "" {
 		return a.writeItem(ctx, chosen, f)
+	}
+	if f.keepRaw != "" && len(f.to) == 0 {
+		return a.keepFolder(ctx, cfg, f, b, chosen)
 	}
 	destinations, err := a.destinations(ctx, cfg, f, b, chosen)
 	if err != nil {
@@ -338,6 +343,9 @@ func (a *app) destinations(ctx context.Context, cfg *config.Config, f *restoreFl
 			d.name, d.exists = string(stored.Source), f.overwrite
 		case stored.Kind == holdfast.KindPostgres:
 			d.name, d.exists, err = a.databaseOf(ctx, cfg, to, password)
+			if err != nil && ctx.Err() == nil {
+				err = a.withoutServer(ctx, cfg, f, b, stored, err)
+			}
 		default:
 			d.name = to
 			d.exists, err = occupied(to)
@@ -518,58 +526,4 @@ func (a *app) targets(cfg *config.Config, f *restoreFlags, b *archive.Backup, de
 		targets = append(targets, target)
 	}
 	return targets, nil
-}
-
-// keepSafe makes a sealed backup of what stands at d. A target that its own program cannot read is kept as raw bytes;
-// when even that is not to be had, what stands there still keeps existing under another name, and the restore goes on.
-func (a *app) keepSafe(ctx context.Context, cfg *config.Config, f *restoreFlags, b *archive.Backup, d destination) (err error) {
-	identities, err := a.identities(ctx, cfg, &f.storeFlags)
-	if err != nil {
-		return err
-	}
-	opt, err := a.resealing(ctx, cfg, b.Entry.Job, identities, b.Entry.Sealed || d.stored.Secret)
-	if err != nil {
-		return err
-	}
-	signer, err := a.signer(cfg)
-	if err != nil {
-		return err
-	}
-	repo, err := a.readerSealing(ctx, cfg, &f.storeFlags, opt, signer)
-	if err != nil {
-		return err
-	}
-	where, err := cfg.StoreNamed("")
-	if err != nil {
-		return err
-	}
-	lock, err := lockJob(cfg, where, b.Entry.Job)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	if err := a.cleanUp(ctx, repo, lock); err != nil {
-		return err
-	}
-	plan := engine.Plan{
-		Job: b.Entry.Job, Host: cfg.Host, Kind: "safety", Reason: "before an overwrite by backup " + string(b.Entry.ID), Now: a.Now(),
-		Sources: []engine.NamedSource{a.standing(cfg, d)},
-		Begun:   func(entry archive.Entry) error { return lock.Begun(entry) },
-	}
-	result, err := engine.Backup(ctx, repo, plan, a.printer.observe)
-	if err != nil && ctx.Err() == nil && !errors.Is(err, archive.ErrStore) {
-		a.printer.warn("what stands at " + d.name + " cannot be read as what it should be: " + err.Error())
-		raw, ok := rawBytes(d)
-		if !ok {
-			a.printer.warn("it is kept on the server under another name, and not in the store")
-			return lock.Ended()
-		}
-		plan.Sources = []engine.NamedSource{raw}
-		result, err = engine.Backup(ctx, repo, plan, a.printer.observe)
-	}
-	if err != nil {
-		return err
-	}
-	a.printer.say("what is overwritten is kept as backup " + string(result.Entry.ID))
-	return lock.Ended()
 }

@@ -327,19 +327,55 @@ func (d destination) roots() []files.Root {
 }
 
 // rawBytes captures the files of a destination as they lie on disk, for one that is too damaged to be read by its own
-// program, or in part. A PostgreSQL database has no such files of its own.
-func rawBytes(d destination) (engine.NamedSource, bool) {
-	opt := files.Options{Name: d.stored.Source, Roots: d.roots(), TolerateUnreadable: true}
+// program, or in part. Of a database they may lie where this host cannot read them. about says what was taken.
+func (a *app) rawBytes(ctx context.Context, cfg *config.Config, d destination, dataFolder string) (raw engine.NamedSource, about string, err error) {
+	opt := files.Options{Name: d.stored.Source, TolerateUnreadable: true}
 	switch d.stored.Kind {
 	case holdfast.KindFiles:
+		opt.Roots, about = d.roots(), "raw files"
 	case holdfast.KindSQLite:
+		opt.Roots, about = d.roots(), "raw files, unproven"
 		for _, suffix := range []string{"-wal", "-shm", "-journal"} {
 			opt.Roots = append(opt.Roots, files.Root{Path: d.to + suffix, Optional: true})
 		}
-	default:
-		return engine.NamedSource{}, false
+	case holdfast.KindPostgres:
+		var found postgres.Raw
+		if dataFolder != "" {
+			found, err = postgres.RawFolder(dataFolder)
+		} else {
+			database := d.name
+			if d.cluster() {
+				database = ""
+			}
+			found, err = postgres.RawFiles(ctx, postgres.Target{URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg)}, database)
+		}
+		if err != nil {
+			return raw, "", err
+		}
+		opt.Roots, about = rawRoots(found)
 	}
-	return engine.NamedSource{Name: d.stored.Source, Kind: holdfast.KindFiles, Secret: d.stored.Secret, Source: files.New(opt)}, true
+	return engine.NamedSource{Name: d.stored.Source, Kind: holdfast.KindFiles, Secret: d.stored.Secret, Source: files.New(opt)}, about, nil
+}
+
+// rawFolder captures a whole data folder of a PostgreSQL server.
+func rawFolder(stored source.Stored, dir string) (raw engine.NamedSource, about string, err error) {
+	found, err := postgres.RawFolder(dir)
+	if err != nil {
+		return raw, "", err
+	}
+	roots, about := rawRoots(found)
+	opt := files.Options{Name: stored.Source, TolerateUnreadable: true, Roots: roots}
+	return engine.NamedSource{Name: stored.Source, Kind: holdfast.KindFiles, Secret: stored.Secret, Source: files.New(opt)}, about, nil
+}
+
+func rawRoots(found postgres.Raw) (roots []files.Root, about string) {
+	for _, path := range found.Paths {
+		roots = append(roots, files.Root{Path: path})
+	}
+	if found.Running {
+		return roots, "raw files of a server that runs, torn, unproven"
+	}
+	return roots, "raw files of a server that does not run, unproven"
 }
 
 // databaseOf is the database that a connection string names, and whether it exists on its server.

@@ -77,9 +77,9 @@ func (p *Place) swap(ctx context.Context, s *staged) (string, error) {
 	if now.IsZero() {
 		now = time.Now()
 	}
-	kept := withSuffix(s.final, "_before_"+now.UTC().Format("20060102t150405z"))
-	if taken, err := p.exists(ctx, kept); err != nil || taken {
-		return "", errors.Join(err, fmt.Errorf("database %q exists: wait a second and commit again", kept))
+	kept, err := p.freeName(ctx, s.final, "_before_"+now.UTC().Format("20060102t150405z"))
+	if err != nil {
+		return "", err
 	}
 	if p.server["dbname"] == s.final {
 		// A session cannot shut or rename the database it is in; template1 is never restored.
@@ -120,6 +120,18 @@ func (p *Place) swap(ctx context.Context, s *staged) (string, error) {
 		return "", err
 	}
 	return kept, nil
+}
+
+// freeName is name with the suffix, and a number behind it where a database of that name exists.
+func (p *Place) freeName(ctx context.Context, name, suffix string) (string, error) {
+	free := withSuffix(name, suffix)
+	for n := 2; ; n++ {
+		taken, err := p.exists(ctx, free)
+		if err != nil || !taken {
+			return free, err
+		}
+		free = withSuffix(name, fmt.Sprintf("%s_%d", suffix, n))
+	}
 }
 
 func (p *Place) allow(ctx context.Context, database string, open bool) error {

@@ -246,7 +246,37 @@ func (p *Place) plan(ctx context.Context) error {
 			return holdfast.WithHint(fmt.Errorf("%w: database %q exists on %s", holdfast.ErrUsage, final, p.server.Where()),
 				"choose another name, or replace it with --overwrite, which keeps the old one under another name")
 		}
-		p.staged = append(p.staged, &staged{database: d, staging: withSuffix(final, "_restoring_"+p.target.ID), final: final, vacant: vacant})
+		staging := withSuffix(final, restoringMark+p.target.ID)
+		p.staged = append(p.staged, &staged{database: d, staging: staging, final: final, vacant: vacant})
+		if err := p.nameLeftovers(ctx, staging); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const restoringMark = "_restoring_"
+
+// nameLeftovers tells of staging databases that killed restores of other backups left. Nobody but a person can know that
+// they are not wanted any more.
+func (p *Place) nameLeftovers(ctx context.Context, staging string) error {
+	if p.drill {
+		return nil
+	}
+	conn, err := p.session(ctx)
+	if err != nil {
+		return err
+	}
+	stem := strings.TrimSuffix(staging, p.target.ID)
+	names, err := pgclient.Strings(ctx, conn, fmt.Sprintf(`SELECT datname::text FROM pg_catalog.pg_database d
+		WHERE pg_catalog.starts_with(datname::text, %s) AND datname <> %s
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datname = d.datname) ORDER BY 1`,
+		pgclient.QuoteLiteral(stem), pgclient.QuoteLiteral(staging)))
+	if err != nil {
+		return pgclient.ExplainQuery("look for leftovers of restores", err)
+	}
+	for _, name := range names {
+		p.warn("database %s was left by a restore that was killed: DROP DATABASE %s;", pgclient.QuoteIdent(name), pgclient.QuoteIdent(name))
 	}
 	return nil
 }
