@@ -29,6 +29,7 @@ var floors = map[string]int{
 	"internal/scratch":  1,
 	"internal/joblock":  1,
 	"internal/yamledit": 1,
+	"internal/hook":     1,
 
 	"internal/store/storetest":          2,
 	"internal/source/sourcetest":        2,

@@ -9,6 +9,7 @@ const (
 	EventProgress EventKind = "progress" // Bytes of Total so far (Total 0: unknown)
 	EventItem     EventKind = "item"     // an item is stored or restored: Bytes plain, Stored sealed
 	EventWarning  EventKind = "warning"  // something a person should know; the run goes on
+	EventOutput   EventKind = "output"   // what a hook printed, without secrets; for the log rather than the terminal
 )
 
 // Event is one observation of a run. It never carries a secret, and of the data only names that the user gave
