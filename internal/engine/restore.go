@@ -32,6 +32,7 @@ type Restored struct {
 	Where   string   // one line
 	Texts   []string // definitions whose text differs, for the reader
 	Checked int      // facts compared
+	Undo    string   // the command that gives what was overwritten its place back; "" when nothing was
 }
 
 // Restore brings targets back: all into staging, all compared with what was recorded, and only then all into place. A
@@ -76,6 +77,9 @@ func Restore(ctx context.Context, targets []Target, observe holdfast.Observer) (
 				return results[:i], sourceError(results[i].Source, inPlace(err, results[:i]))
 			}
 			results[i].Where = where
+			if kept, ok := place.(source.Reversible); ok {
+				results[i].Undo = kept.Undo()
+			}
 		}
 		return results, nil
 	}()

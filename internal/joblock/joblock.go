@@ -8,23 +8,22 @@ package joblock
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast"
-	"holdfast/internal/durable"
 )
 
 // Lock is a held job.
 type Lock struct {
+	Record        // of what was stored
+	Hooks  Record // of hooks that are still to be run
 	file   *os.File
-	record string
+	again  int // how often it is held besides
 }
 
 // Acquire takes the lock of job on store (its address) under the folder dir. When another process holds it the error
@@ -46,43 +45,20 @@ func Acquire(dir, store string, job holdfast.JobName) (*Lock, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("lock job %s: %w", job, err), closeErr)
 	}
-	return &Lock{file, stem + ".json"}, nil
+	return &Lock{Record{stem + ".json"}, Record{stem + ".hooks.json"}, file, 0}, nil
 }
 
-// Begun records what this run began, as any value that encodes to JSON.
-func (l *Lock) Begun(run any) error {
-	data, err := json.Marshal(run)
-	if err != nil {
-		return fmt.Errorf("encode the record of the run: %w", err)
-	}
-	if err := durable.WriteFile(l.record, data, 0o600); err != nil {
-		return fmt.Errorf("record the run: %w", err)
-	}
-	return nil
-}
-
-// Left reads into run what an earlier run began and did not end. It reports whether there is any.
-func (l *Lock) Left(run any) (bool, error) {
-	data, err := os.ReadFile(l.record)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read the record of the last run: %w", err)
-	}
-	if err := json.Unmarshal(data, run); err != nil {
-		return false, holdfast.WithHint(fmt.Errorf("read the record of the last run: %w", err), "remove "+l.record)
-	}
-	return true, nil
-}
-
-// Ended forgets the record.
-func (l *Lock) Ended() error {
-	if err := os.Remove(l.record); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget the record of the run: %w", err)
-	}
-	return nil
+// Again lets the run that holds the lock hold it once more; it takes as many releases as holds to let the job go.
+func (l *Lock) Again() *Lock {
+	l.again++
+	return l
 }
 
 // Release lets the job go.
-func (l *Lock) Release() error { return l.file.Close() }
+func (l *Lock) Release() error {
+	if l.again > 0 {
+		l.again--
+		return nil
+	}
+	return l.file.Close()
+}

@@ -210,3 +210,38 @@ func TestStateFolderThatCannotBe(t *testing.T) {
 		t.Errorf("lock %v, error %v, hint %q", lock, err, holdfast.Hint(err))
 	}
 }
+
+func TestHeldAgain(t *testing.T) {
+	dir := t.TempDir()
+	lock := acquire(t, dir, "store", "job")
+	again := lock.Again()
+	release(t, again)
+	wantBusy(t, dir)
+	release(t, lock)
+	release(t, acquire(t, dir, "store", "job"))
+}
+
+// What was stored and which hooks are due are two records: the end of one is not the end of the other.
+func TestRecordOfHooks(t *testing.T) {
+	dir := t.TempDir()
+	lock := acquire(t, dir, "store", "job")
+	if err := errors.Join(lock.Begun(run{"stored"}), lock.Hooks.Begun(run{"hooks"}), lock.Ended()); err != nil {
+		t.Fatal(err)
+	}
+	release(t, lock)
+	lock = acquire(t, dir, "store", "job")
+	defer release(t, lock)
+	var left run
+	if found, err := lock.Left(&left); found || err != nil {
+		t.Errorf("left of what was stored: %v, %v", found, err)
+	}
+	if found, err := lock.Hooks.Left(&left); !found || err != nil || left.ID != "hooks" {
+		t.Errorf("left of the hooks: %v, %v, %v", left, found, err)
+	}
+	if err := lock.Hooks.Ended(); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := lock.Hooks.Left(&left); found || err != nil {
+		t.Errorf("after the end: %v, %v", found, err)
+	}
+}

@@ -7,6 +7,7 @@ package source
 import (
 	"context"
 	"io"
+	"strings"
 
 	"holdfast"
 )
@@ -114,6 +115,23 @@ type Place interface {
 	Commit(ctx context.Context) (string, error)
 	// Close removes staging that was not committed, and whatever the place started.
 	Close() error
+}
+
+// Reversible is a Place that knows, after Commit, how to give what it moved aside its place back.
+type Reversible interface {
+	// Undo returns the command that does so, for a shell; "" when nothing was moved aside.
+	Undo() string
+}
+
+// ShellWord quotes text as one word of a shell's command line. Holdfast runs no shell: it is for commands that it prints.
+func ShellWord(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./_-", r)
+	}
+	if text != "" && strings.TrimFunc(text, plain) == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // Asserter is a Place that can evaluate a user's assertion against what was restored (a SQL query whose first

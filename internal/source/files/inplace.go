@@ -77,6 +77,7 @@ type InPlace struct {
 	units   []unit
 	parents map[string]parent
 	groups  []*Place // one for each file system
+	moved   []move
 }
 
 var _ source.Place = (*InPlace)(nil)
@@ -415,6 +416,7 @@ func (p *InPlace) Commit(ctx context.Context) (string, error) {
 	for _, m := range listed {
 		said = append(said, m.Target+m.keptText())
 	}
+	p.moved = listed
 	return "files are back in place: " + strings.Join(said, "; "), nil
 }
 

@@ -50,6 +50,7 @@ type Place struct {
 	staging  string   // the folder that is filled
 	root     *os.Root
 	restored bool
+	moved    []move
 	landed   map[string]*landed // by member
 	group    map[string]string  // of hard links, by fact name
 	selected func(name string) bool
@@ -57,7 +58,11 @@ type Place struct {
 	unset    map[string]int  // what could not be set, and how often
 }
 
-var _ source.Place = (*Place)(nil)
+var (
+	_ source.Place      = (*Place)(nil)
+	_ source.Reversible = (*Place)(nil)
+	_ source.Reversible = (*InPlace)(nil)
+)
 
 // Open prepares a restore to target. It refuses a target that is not empty, unless it may be overwritten.
 func Open(ctx context.Context, target Target) (*Place, error) {
@@ -295,6 +300,7 @@ func (p *Place) Commit(ctx context.Context) (string, error) {
 	if err := commit(map[*staging][]move{p.shell: {m}}); err != nil {
 		return "", err
 	}
+	p.moved = []move{m}
 	return "files are in " + p.dir + m.keptText(), nil
 }
 

@@ -45,6 +45,7 @@ func (p *Place) commit(ctx context.Context) (string, error) {
 			line += fmt.Sprintf(" (the one before is kept as %q)", kept)
 		}
 		said = append(said, line)
+		s.kept = kept
 		s.made = false // it is no staging any more
 	}
 	p.committed = true

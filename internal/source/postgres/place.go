@@ -62,10 +62,14 @@ type staged struct {
 	staging string
 	final   string
 	made    bool
-	vacant  bool // the final name is taken by a database that initdb made and nobody used
+	vacant  bool   // the final name is taken by a database that initdb made and nobody used
+	kept    string // what the database before is now called
 }
 
-var _ source.Place = (*Place)(nil)
+var (
+	_ source.Place      = (*Place)(nil)
+	_ source.Reversible = (*Place)(nil)
+)
 
 // Open connects to the server of a restore. Nothing is made there yet.
 func Open(ctx context.Context, t Target, observe holdfast.Observer) (*Place, error) {

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast"
 	"holdfast/internal/durable"
+	"holdfast/internal/source"
 )
 
 // sidecars are the files that belong to a database. Beside another database they would destroy it, or be lost.
@@ -56,7 +58,7 @@ func (p *Place) Commit(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("commit %s: %w", p.target.Path, err)
 	}
-	p.committed = true
+	p.committed, p.kept = true, kept
 	if err := durable.SyncDir(filepath.Dir(p.target.Path)); err != nil {
 		return "", fmt.Errorf("commit %s: %w", p.target.Path, err)
 	}
@@ -140,6 +142,17 @@ func (p *Place) swap() (kept string, err error) {
 		return "", nil
 	}
 	return kept, nil
+}
+
+// Undo is the command that gives the database that was overwritten its place back, with what belongs to it.
+func (p *Place) Undo() string {
+	if p.kept == "" {
+		return ""
+	}
+	path, kept := source.ShellWord(p.target.Path), source.ShellWord(p.kept)
+	aside := source.ShellWord(strings.Replace(p.kept, ".before_", ".failed_", 1))
+	return fmt.Sprintf(`for s in %s ""; do [ ! -e %s$s ] || mv -nT %s$s %s$s; [ ! -e %s$s ] || mv -nT %s$s %s$s; done`,
+		strings.Join(sidecars(), " "), path, path, aside, kept, kept, path)
 }
 
 // seize takes SQLite's exclusive lock on the database at path, which fails while any connection has it open in WAL

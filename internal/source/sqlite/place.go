@@ -44,12 +44,14 @@ type Place struct {
 
 	created   bool
 	committed bool
+	kept      string // what the former database is now called
 	stored    source.Stored
 }
 
 var (
-	_ source.Place    = (*Place)(nil)
-	_ source.Asserter = (*Place)(nil)
+	_ source.Place      = (*Place)(nil)
+	_ source.Asserter   = (*Place)(nil)
+	_ source.Reversible = (*Place)(nil)
 )
 
 // Open prepares a restore to target. It fails with fs.ErrExist when there is a database and Overwrite is not set.
