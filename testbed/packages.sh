@@ -6,7 +6,7 @@ packages=(age gnupg zstd sqlite3 tar attr acl openssh-client ca-certificates uti
 if [[ ${1-} == demo ]]; then
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql postgresql-contrib)
 else
-  packages+=(pgbouncer pigz xz-utils openssl debootstrap debian-archive-keyring patchelf strace tzdata)
+  packages+=(nginx pgbouncer pigz xz-utils openssl debootstrap debian-archive-keyring patchelf strace tzdata)
   if [[ -x /usr/lib/postgresql/15/bin/initdb ]] || apt-cache show postgresql-15 >/dev/null 2>&1; then
     packages+=(postgresql-15 postgresql-client-15)
   fi
@@ -19,7 +19,7 @@ for package in "${packages[@]}"; do
 done
 ((${#missing[@]})) || exit 0
 
-# Debian would make a cluster and start it, and start pgbouncer: nothing of that is wanted.
+# Debian would make a cluster and start it, and start pgbouncer and nginx: nothing of that is wanted.
 if [[ ! -e /etc/postgresql-common/createcluster.conf ]]; then
   mkdir -p /etc/postgresql-common
   echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf

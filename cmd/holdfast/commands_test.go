@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,9 @@ func (w *world) server(ts *testscript.TestScript, name string) *server {
 //	recovery DIR FILE DATABASE   make a shell script of the stock commands in DIR/RESTORE.txt
 //	jsonlines FILE               require that every line is a JSON object
 //	until FILE PATTERN           wait until the file matches
+//	address NAME                 set $NAME to a host and port that nobody uses
+//	appscript FILE DATABASE ADDRESS  make a script that starts and stops the application of webapp_test.go on it
+//	reap PIDFILE                 end the process of the file, if there is one, after the story
 //	signal INT|TERM|KILL         send a signal to the background command; ended N requires its exit code after wait
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, []string){
@@ -82,7 +86,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"pglock": pglock, "pgunlock": pgunlock, "pgwait": pgwait, "sample": sampleApp, "grab": grab, "field": field,
 		"only": only, "count": count, "flip": flip, "scribble": scribble, "cut": cut, "swap": swap, "inventory": inventory,
 		"tmpfs": tmpfs, "readonly": readonly, "unmount": unmount, "recovery": recovery, "until": until, "jsonlines": jsonLines,
-		"signal": sendSignal, "ended": ended,
+		"signal": sendSignal, "ended": ended, "address": address, "appscript": appScript, "reap": reap,
 	}
 	wrapped := make(map[string]func(*testscript.TestScript, bool, []string), len(all))
 	for name, run := range all {
@@ -433,4 +437,50 @@ func ended(ts *testscript.TestScript, args []string) {
 	if got := worldOf(ts).signalled.ProcessState.ExitCode(); got != number(ts, args[0]) {
 		ts.Fatalf("exit code %d, want %s", got, args[0])
 	}
+}
+
+// address is on a loopback network of its own, where no connection of other tests takes the port meanwhile.
+func address(ts *testscript.TestScript, args []string) {
+	want(ts, args, 1, 1, "address NAME")
+	ts.Setenv(args[0], fmt.Sprintf("127.%d.%d.%d:18080", 1+rand.IntN(250), rand.IntN(250), 2+rand.IntN(250)))
+}
+
+func appScript(ts *testscript.TestScript, args []string) {
+	want(ts, args, 3, 3, "appscript FILE DATABASE ADDRESS")
+	program, err := exec.LookPath("webapp")
+	ts.Check(err)
+	path, pidFile := ts.MkAbs(args[0]), ts.MkAbs(args[0]+".pid")
+	text := fmt.Sprintf(`#!/bin/sh
+set -eu
+pidfile=%s
+case $1 in
+start)
+	[ ! -e $pidfile ] || { echo "it runs already" >&2; exit 1; }
+	setsid %s %s %s $pidfile </dev/null >>$pidfile.log 2>&1 &
+	while [ ! -e $pidfile ]; do kill -0 $! || { cat $pidfile.log >&2; exit 1; }; sleep 0.05; done
+	echo "started" ;;
+stop)
+	[ -e $pidfile ] || { echo "it does not run" >&2; exit 1; }
+	kill $(cat $pidfile)
+	while [ -e $pidfile ]; do sleep 0.05; done
+	echo "stopped" ;;
+esac
+`, pidFile, program, ts.MkAbs(args[1]), args[2])
+	ts.Check(os.WriteFile(path, []byte(text), 0o755))
+	reap(ts, []string{pidFile})
+}
+
+func reap(ts *testscript.TestScript, args []string) {
+	want(ts, args, 1, 1, "reap PIDFILE")
+	file := ts.MkAbs(args[0])
+	ts.Defer(func() {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return // it was stopped, and took the file with it
+		}
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			// It may just have ended. An application ends its own children at SIGTERM.
+			_ = syscall.Kill(pid, syscall.SIGTERM)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/archive"
 	"holdfast/internal/config"
 	"holdfast/internal/engine"
+	"holdfast/internal/hook"
 	"holdfast/internal/joblock"
 	"holdfast/internal/report"
 )
@@ -60,6 +61,14 @@ func (a *app) backupCommand() *cobra.Command {
 }
 
 func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, reason string, create bool) (err error) {
+	lock, err := a.lockJob(cfg, job.Store, job.Name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	if err := a.catchUp(ctx, cfg, job, lock); err != nil {
+		return err
+	}
 	if err := cfg.MaySeal(job.Name); err != nil {
 		return err
 	}
@@ -71,11 +80,6 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, re
 	if err != nil {
 		return err
 	}
-	lock, err := lockJob(cfg, job.Store, job.Name)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
 	signer, err := a.signer(cfg)
 	if err != nil {
 		return err
@@ -87,19 +91,21 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, re
 	if err := a.cleanUp(ctx, repo, lock); err != nil {
 		return err
 	}
-	began := a.Now()
-	result, err := engine.Backup(ctx, repo, engine.Plan{
-		Job: job.Name, Host: cfg.Host, Kind: "full", Reason: reason, Sources: sources, Now: began,
-		Begun: func(entry archive.Entry) error { return lock.Begun(entry) },
-	}, a.printer.observe)
-	if err != nil && !errors.Is(err, holdfast.ErrIncomplete) {
-		return err
-	}
-	if endErr := lock.Ended(); endErr != nil {
-		return endErr
-	}
-	a.showResult(result, a.Now().Sub(began))
-	return err
+	return a.around(ctx, cfg, job, hook.Backup, "", lock, func(ctx context.Context) (holdfast.BackupID, error) {
+		began := a.Now()
+		result, err := engine.Backup(ctx, repo, engine.Plan{
+			Job: job.Name, Host: cfg.Host, Kind: "full", Reason: reason, Sources: sources, Now: began,
+			Begun: func(entry archive.Entry) error { return lock.Begun(entry) },
+		}, a.printer.observe)
+		if err != nil && !errors.Is(err, holdfast.ErrIncomplete) {
+			return "", err
+		}
+		if endErr := lock.Ended(); endErr != nil {
+			return result.Entry.ID, endErr
+		}
+		a.showResult(result, a.Now().Sub(began))
+		return result.Entry.ID, err
+	})
 }
 
 // cleanUp removes what an earlier run of this job began and could not end.

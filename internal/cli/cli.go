@@ -61,6 +61,7 @@ type app struct {
 	Process
 	flags   globalFlags
 	printer *printer
+	held    held // by a restore with hooks
 }
 
 // globalFlags are the flags that every command takes.

@@ -65,6 +65,7 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job,
 		show(where, storeFindings(job, create)...)
 		show(where, a.keyFindings(ctx, cfg, job)...)
 		show(where, drillFindings(job)...)
+		show(where, hookFindings(ctx, job)...)
 		sources, err := a.namedSources(ctx, cfg, job.Sources)
 		if err != nil {
 			show(where, failure(err))

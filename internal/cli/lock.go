@@ -8,11 +8,34 @@ import (
 	"holdfast/internal/joblock"
 )
 
+// held is the lock that an invocation holds for all that it does.
+type held struct {
+	lock    *joblock.Lock
+	address string
+	job     holdfast.JobName
+}
+
 // lockJob holds job on a store. Two spellings of one folder are one store; a folder that is not there yet has one only.
-func lockJob(cfg *config.Config, store config.Store, job holdfast.JobName) (*joblock.Lock, error) {
-	address := store.Path
-	if real, err := filepath.EvalSymlinks(address); err == nil {
-		address = real
+func (a *app) lockJob(cfg *config.Config, store config.Store, job holdfast.JobName) (*joblock.Lock, error) {
+	address := realPath(store.Path)
+	if a.held.lock != nil && a.held.address == address && a.held.job == job {
+		return a.held.lock.Again(), nil
 	}
 	return joblock.Acquire(cfg.State, address, job)
+}
+
+// holdJob is lockJob for a run on whose way the job is locked again: a restore with hooks keeps a safety copy.
+func (a *app) holdJob(cfg *config.Config, store config.Store, job holdfast.JobName) (*joblock.Lock, error) {
+	lock, err := a.lockJob(cfg, store, job)
+	if err == nil {
+		a.held = held{lock, realPath(store.Path), job}
+	}
+	return lock, err
+}
+
+func realPath(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
 }

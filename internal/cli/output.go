@@ -91,6 +91,8 @@ func (p *printer) observe(e holdfast.Event) {
 			report.Span(time.Duration(e.Seconds*float64(time.Second)))))
 	case holdfast.EventPhase:
 		p.line(strings.TrimSpace(string(e.Source) + ": " + e.Message))
+	case holdfast.EventOutput:
+		p.logLine(e.Message)
 	case holdfast.EventWarning:
 		p.line(warningPrefix + prefix(e.Source) + e.Message)
 	}

@@ -37,6 +37,8 @@ type restoreFlags struct {
 	confirm      string
 	passwordFile string
 	keepRaw      string
+	hooks        bool
+	noHooks      bool
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -76,6 +78,8 @@ func (a *app) restoreCommand() *cobra.Command {
 	flags.StringVar(&f.keepRaw, "keep-raw", "", "keep the raw bytes of the target server's data `FOLDER`, sealed, when its database cannot be dumped or it does not start; without --to that is all that is done")
 	flags.BoolVar(&f.withRoles, "with-roles", false, "also change roles that exist in the cluster to what they were")
 	flags.StringVar(&f.confirm, "confirm", "", "`WORD` typed in advance: RESTORE, or to overwrite the name of the database, file or folder, or with --in-place of the source")
+	flags.BoolVar(&f.hooks, "hooks", false, "run the job's hooks although nothing is overwritten")
+	flags.BoolVar(&f.noHooks, "no-hooks", false, "run no hooks")
 	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password of the target server (mode 0600; default: PGPASSWORD, the password file)")
 	return cmd
 }
@@ -112,7 +116,11 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 	if err != nil {
 		return err
 	}
-	if err := a.confirm(ctx, b, destinations, f.confirm); err != nil {
+	hooked, note, err := restoreHooks(cfg, b.Entry.Job, destinations, f)
+	if err != nil {
+		return err
+	}
+	if err := a.confirm(ctx, b, destinations, note, f.confirm); err != nil {
 		return err
 	}
 	targets, err := a.targets(cfg, f, b, destinations)
@@ -124,7 +132,9 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 	if err != nil {
 		return err
 	}
-	results, err := engine.Restore(ctx, targets, a.printer.observe)
+	results, err := a.restoreAround(ctx, cfg, hooked, b.Entry.ID, func(ctx context.Context) ([]engine.Restored, error) {
+		return engine.Restore(ctx, targets, a.printer.observe)
+	})
 	for _, result := range results {
 		if result.Where == "" {
 			continue
@@ -450,7 +460,7 @@ func isConnection(text string) bool {
 }
 
 // confirm shows the plan and asks for the typed words, or takes them from --confirm where nobody can type.
-func (a *app) confirm(ctx context.Context, b *archive.Backup, destinations []destination, given string) error {
+func (a *app) confirm(ctx context.Context, b *archive.Backup, destinations []destination, note, given string) error {
 	a.printer.say(fmt.Sprintf("restore backup %s of %s (job %s, host %s):", b.Entry.ID, b.Entry.Time.Format("2006-01-02 15:04:05 UTC"), b.Entry.Job, b.Manifest.Host))
 	var overwritten []string
 	for _, d := range destinations {
@@ -466,6 +476,9 @@ func (a *app) confirm(ctx context.Context, b *archive.Backup, destinations []des
 			what = "OVERWRITES what is there, which is kept under another name"
 		}
 		a.printer.say(fmt.Sprintf("  %s (%s) -> %s, %s", d.stored.Source, d.stored.Kind, d.name, what))
+	}
+	if note != "" {
+		a.printer.say("  " + note)
 	}
 	if given != "" {
 		return checkWord(given, overwritten)

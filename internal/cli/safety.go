@@ -34,7 +34,7 @@ func (a *app) withSafety(ctx context.Context, cfg *config.Config, f *restoreFlag
 	if err != nil {
 		return err
 	}
-	lock, err := lockJob(cfg, where, b.Entry.Job)
+	lock, err := a.lockJob(cfg, where, b.Entry.Job)
 	if err != nil {
 		return err
 	}

@@ -150,6 +150,7 @@ type Job struct {
 	Level       int // of the compression; 0 when there is none
 	Workers     int // 0: as many as there are processors
 	Drill       Drill
+	Hooks       Hooks
 }
 
 // Drill says how a job's backups are proven.

@@ -370,6 +370,12 @@ func (r *reader) readJob(e entry, s *section) *draftJob {
 			r.readDrill(drill, j)
 		}
 	}
+	if node, _, found := s.value("hooks"); found {
+		path := join(s.path, "hooks")
+		if hooks := r.section(node, path, hooksShape()); hooks != nil {
+			r.readHooks(hooks, path, &j.Hooks)
+		}
+	}
 	return j
 }
 

@@ -142,6 +142,12 @@ func schemaOfField(f field) *jsonschema.Schema {
 		s.Ref = "#/$defs/secret"
 	case formTexts, formPaths:
 		s.Type, s.Items = "array", texts
+	case formArguments:
+		s.Type, s.MinItems, s.Items = "array", jsonschema.Ptr(1), &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}}}
+	case formVariables:
+		s.Type = "object"
+		s.PropertyNames = &jsonschema.Schema{Pattern: variableRule.String()}
+		s.AdditionalProperties = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Ref: "#/$defs/secret"}}}
 	case formSection:
 		s = schemaOf(f.shape)
 	case formSections:
@@ -188,6 +194,12 @@ func keyTables() string {
 		{"`jobs.NAME`", jobShape()},
 		{"`jobs.NAME.drill`", drillShape()},
 		{"an entry of `assertions`", assertionShape()},
+		{"`jobs.NAME.hooks`", hooksShape()},
+		{"`jobs.NAME.hooks.backup`", backupHooksShape()},
+		{"`jobs.NAME.hooks.restore`", restoreHooksShape()},
+		{"an entry of `before` and `after`", hookShape()},
+		{"an entry of `health`", healthShape()},
+		{"`http` of a health check", pageShape()},
 	}
 	for _, table := range tables {
 		title := strings.ToUpper(table.title[:1]) + table.title[1:]
@@ -252,10 +264,17 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"path":            "version: 1\nsources:\n  s:\n    kind: files\n    paths:\n    -\n      %s\n",
 		"job":             "version: 1\njobs:\n  j:\n    %s\n",
 		"drill":           "version: 1\njobs:\n  j:\n    drill:\n      %s\n",
+		"hooks":           "version: 1\njobs:\n  j:\n    hooks:\n      %s\n",
+		"backup hooks":    "version: 1\njobs:\n  j:\n    hooks:\n      backup:\n        %s\n",
+		"restore hooks":   "version: 1\njobs:\n  j:\n    hooks:\n      restore:\n        %s\n",
+		"hook":            "version: 1\njobs:\n  j:\n    hooks:\n      backup:\n        before:\n        -\n          %s\n",
+		"health check":    "version: 1\njobs:\n  j:\n    hooks:\n      restore:\n        health:\n        -\n          %s\n",
+		"page":            "version: 1\njobs:\n  j:\n    hooks:\n      restore:\n        health:\n        - http:\n            %s\n",
 		"assertion":       "version: 1\njobs:\n  j:\n    drill:\n      assertions:\n      -\n        %s\n",
 	}
 	shapes := []*shape{rootShape(), logShape(), keyShape(), storeShape(), postgresShape(), sqliteShape(), filesShape(),
-		rootPathShape(), jobShape(), drillShape(), assertionShape()}
+		rootPathShape(), jobShape(), drillShape(), assertionShape(), hooksShape(), backupHooksShape(), restoreHooksShape(), hookShape(),
+		healthShape(), pageShape()}
 	for _, of := range shapes {
 		for _, f := range of.fields {
 			if f.name == "kind" && strings.HasSuffix(of.name, "source") {

@@ -449,6 +449,15 @@ func (s *section) secret(name string, into *SecretRef) bool {
 		s.r.fault(s.r.at(node), "%smust refer to a secret; %s", prefix(path), secretForms)
 		return false
 	}
+	if !s.settle(node, path, into) {
+		return false
+	}
+	s.found(name, node)
+	return true
+}
+
+// settle makes a reference one that can be resolved from anywhere.
+func (s *section) settle(node *yaml.Node, path string, into *SecretRef) bool {
 	if into.file != "" {
 		file, err := cleanPath(into.file, s.r.dir)
 		if err != nil {
@@ -458,7 +467,6 @@ func (s *section) secret(name string, into *SecretRef) bool {
 		into.file = file
 	}
 	into.lookup = s.r.lookup
-	s.found(name, node)
 	return true
 }
 

@@ -554,6 +554,9 @@ func strangers(environ []string, c *Config) []string {
 	for _, key := range c.Keys {
 		referred[key.Passphrase.env] = true
 	}
+	for _, v := range c.hookVariables() {
+		referred[v.Secret.env] = true
+	}
 	var warnings []string
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")

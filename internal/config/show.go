@@ -161,6 +161,7 @@ func (s *settings) job(path string, job Job) {
 	s.add(path+"compression", string(job.Compression))
 	s.add(path+"level", strconv.Itoa(job.Level))
 	s.add(path+"workers", strconv.Itoa(job.Workers))
+	s.hooks(path+"hooks.", job.Hooks)
 	drill := job.Drill
 	path += "drill."
 	s.add(path+"scratch", drill.Scratch)

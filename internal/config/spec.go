@@ -27,6 +27,9 @@ const (
 	formSections form = "list of sections"
 	formRoots    form = "list of paths or sections"
 	formSources  form = "named sources"
+
+	formArguments form = "list of a program and its arguments"
+	formVariables form = "section of variables"
 )
 
 // field is one key.
@@ -198,6 +201,7 @@ func jobShape() *shape {
 		{name: "level", form: formNumber, fallback: "1", min: 1, max: maxLevel, doc: "Level of the compression: 1 to 22 for zstd, 1 to 9 for gzip."},
 		{name: "workers", form: formNumber, fallback: "0", min: 0, max: 256, doc: "Threads that compress; 0 is one per processor."},
 		{name: "drill", form: formSection, shape: drillShape(), doc: "How its backups are proven."},
+		{name: "hooks", form: formSection, shape: hooksShape(), doc: "What is run around its backups and restores."},
 	}}
 }
 
