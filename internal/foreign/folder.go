@@ -76,12 +76,13 @@ func (f *File) Walk(ctx context.Context, each func(m Member, r io.Reader) error)
 		}
 		sum := sha256.New()
 		counted := &counter{ctx: ctx, r: io.TeeReader(file, sum)}
-		err = each(m, counted)
+		guarded := guardMember(m.Name, counted)
+		err = each(m, guarded)
 		if err == nil {
-			_, err = io.Copy(io.Discard, counted)
+			_, err = io.Copy(io.Discard, guarded)
 		}
-		if err := errors.Join(err, file.Close()); err != nil {
-			return fmt.Errorf("read %s: %w", f.Name(), err)
+		if err := errors.Join(err, guarded.Close(), file.Close()); err != nil {
+			return fmt.Errorf("read %s: file %s: %w", f.Name(), m.Name, err)
 		}
 		size += counted.n
 		fmt.Fprintf(all, "%s  %s\n", hex.EncodeToString(sum.Sum(nil)), m.Name)

@@ -173,6 +173,9 @@ func (f *File) Reader(ctx context.Context) (io.ReadCloser, error) {
 	}
 	r := &reader{ctx: ctx, file: f, inner: f.opened, hash: sha256.New()}
 	f.opened = nil
+	if f.Content == PgTar {
+		return guardTar(r), nil
+	}
 	return r, nil
 }
 

@@ -20,6 +20,11 @@ type feeder struct {
 	place *Place
 	psql  pgclient.Program
 	rules pgdump.Rules
+	// filter reads the dump without what the rules remove.
+	filter func(io.Reader, pgdump.Rules) *pgdump.Filter
+	why    string // something may be removed, for a person
+	// bare lets psql's own commands in the dump run.
+	bare bool
 }
 
 // newFeeder finds psql, and what of a dump this server would not understand.
@@ -49,7 +54,7 @@ func (p *Place) newFeeder(ctx context.Context) (*feeder, error) {
 			return nil, err
 		}
 	}
-	return &feeder{p, psql, rules}, nil
+	return &feeder{place: p, psql: psql, rules: rules, filter: pgdump.NewFilter, why: "as this server does not know it"}, nil
 }
 
 // lacksTablespaces reports whether the source had a tablespace that this server has not.
@@ -80,7 +85,7 @@ func (f *feeder) feed(ctx context.Context, s *staged) error {
 	if err != nil {
 		return fmt.Errorf("open item %s: %w", s.Dump, err)
 	}
-	filter := pgdump.NewFilter(r, f.rules)
+	filter := f.filter(r, f.rules)
 	err = f.run(ctx, s, filter)
 	if closeErr := r.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("read item %s: %w", s.Dump, closeErr)
@@ -96,7 +101,7 @@ func (f *feeder) feed(ctx context.Context, s *staged) error {
 	}
 	if len(removed) > 0 {
 		slices.Sort(removed)
-		f.place.warn("left out of the dump, as this server does not know it: %s", strings.Join(slices.Compact(removed), "; "))
+		f.place.warn("left out of the dump, %s: %s", f.why, strings.Join(slices.Compact(removed), "; "))
 	}
 	return nil
 }
@@ -115,8 +120,8 @@ func (f *feeder) run(ctx context.Context, s *staged, script io.Reader) error {
 	out := process.Stdin
 	reader := &noting{Reader: script}
 	// psql's own key, which the dump cannot know: whatever is in it, only SQL and COPY data pass.
-	key := rand.Text()
-	if f.psql.Restricts() {
+	key, restricted := rand.Text(), f.psql.Restricts() && !f.bare
+	if restricted {
 		_, err = fmt.Fprintf(out, "\\restrict %s\n", key)
 	}
 	if err == nil {
@@ -124,7 +129,7 @@ func (f *feeder) run(ctx context.Context, s *staged, script io.Reader) error {
 	}
 	if reader.err != nil {
 		stop() // psql would take the end of its input for the end of the dump
-	} else if err == nil && f.psql.Restricts() {
+	} else if err == nil && restricted {
 		_, err = fmt.Fprintf(out, "\\unrestrict %s\n", key)
 	}
 	out.Close()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -17,6 +18,9 @@ type Rules struct {
 	DropTablespaces bool
 	// DropRestrict removes \restrict and \unrestrict, for a psql that does not know them.
 	DropRestrict bool
+	// DropDrops removes what drops things before the first of them is made, as pg_dump --clean writes it: in a new database
+	// there is nothing to drop, and psql would stop there.
+	DropDrops bool
 	// DropDatabases removes what makes, changes or chooses a database, of pg_dump --create, for a target that is chosen
 	// already.
 	DropDatabases bool
@@ -40,6 +44,7 @@ type Filter struct {
 	pending []byte // of the unit at hand, as long as it may yet be removed
 	passing bool   // the unit at hand stays
 	swallow bool   // a newline that comes next ends a removed line
+	creates bool   // something was made: what is dropped from now on was there
 	last    byte   // that went out
 	removed map[string]int
 }
@@ -108,6 +113,9 @@ func (f *Filter) take(p []byte, ev event) {
 		p = bytes.TrimPrefix(p, []byte{'\n'})
 		f.swallow = false
 	}
+	if f.passing && ev == statement {
+		f.creates = f.creates || f.lexer.long || f.lexer.firstWord() == "CREATE"
+	}
 	if f.passing || f.lexer.state == inCopyData && ev == more || ev == copyEnd {
 		f.pending = append(f.pending, p...)
 		f.flush()
@@ -136,11 +144,16 @@ func (f *Filter) take(p []byte, ev event) {
 	}
 }
 
+var hollowView = regexp.MustCompile(`^CREATE OR REPLACE VIEW (?s:.*?) AS SELECT NULL::`)
+
 // mayGo reports whether a statement that begins with text may be one to remove.
 func (f *Filter) mayGo(text []byte) bool {
 	beginnings := []string{"SET "}
+	if f.rules.DropDrops && !f.creates {
+		beginnings = append(beginnings, "DROP ", "ALTER ", "CREATE OR REPLACE VIEW ", "SELECT pg_catalog.lo_unlink(")
+	}
 	if f.rules.DropDatabases {
-		beginnings = append(beginnings, "CREATE DATABASE ", "DROP DATABASE ", "ALTER DATABASE ", "COMMENT ON DATABASE ", "GRANT ", "REVOKE ", "SECURITY LABEL ")
+		beginnings = append(beginnings, "CREATE DATABASE ", "DROP DATABASE ", "ALTER DATABASE ", "ALTER ROLE ", "COMMENT ON DATABASE ", "GRANT ", "REVOKE ", "SECURITY LABEL ")
 	}
 	return slices.ContainsFunc(beginnings, func(begin string) bool {
 		n := min(len(text), len(begin))
@@ -154,6 +167,17 @@ func (f *Filter) takeStatement() {
 	if f.rules.DropDatabases && !l.long && len(f.pending) <= maxSetting {
 		if what, is := l.onDatabase(); is {
 			f.removed[what]++
+			f.pending = f.pending[:blank(f.pending)]
+			return
+		}
+	}
+	if f.rules.DropDrops && !f.creates && !l.long {
+		first := l.firstWord()
+		// Of a view that depends on itself, --clean makes an empty one before it is dropped.
+		hollow := f.removed["DROP"] > 0 && hollowView.Match(l.text)
+		f.creates = first == "CREATE" && !hollow
+		if first == "DROP" || first == "ALTER" && l.wordAt("DROP", 1) > 0 || hollow || l.isRaw(0, "SELECT", "pg_catalog", ".", "lo_unlink") {
+			f.removed["DROP"]++
 			f.pending = f.pending[:blank(f.pending)]
 			return
 		}

@@ -11,7 +11,7 @@ func (s *scanner) names(first string) {
 	kind := strings.ToUpper(l.raw(1))
 	switch first {
 	case "CREATE":
-		s.creates(kind)
+		s.create(kind)
 	case "GRANT", "REVOKE":
 		s.granted(0)
 	case "ALTER":
@@ -26,8 +26,13 @@ func (s *scanner) names(first string) {
 		if word := strings.ToUpper(l.raw(i)); word == "SESSION" || word == "LOCAL" {
 			i++
 		}
-		if word := strings.ToUpper(l.raw(i)); word == "AUTHORIZATION" || word == "ROLE" {
+		switch word := strings.ToUpper(l.raw(i)); word {
+		case "AUTHORIZATION", "ROLE":
 			s.role(i + 1)
+		case "CLIENT_ENCODING":
+			if name, ok := l.literal(i + 2); ok && s.script.Encoding == "" {
+				s.script.Encoding = strings.ToUpper(name)
+			}
 		}
 	}
 	for i := range l.tokens {
@@ -41,9 +46,10 @@ func (l *lexer) isWord(i int, word string) bool {
 	return i < len(l.tokens) && l.tokens[i].kind == wordToken && strings.EqualFold(l.raw(i), word)
 }
 
-// creates reads a CREATE.
-func (s *scanner) creates(kind string) {
+// create reads a CREATE.
+func (s *scanner) create(kind string) {
 	l := s.lexer
+	s.creates = s.creates || l.makes("TABLE")
 	i := 2
 	if l.isWord(i, "IF") {
 		i += 3
@@ -70,6 +76,7 @@ func (s *scanner) creates(kind string) {
 			s.script.Extensions = append(s.script.Extensions, name)
 		}
 	case "SCHEMA":
+		s.script.MakesPublic = s.script.MakesPublic || name == "public" && i == 2
 		if at := l.wordAt("AUTHORIZATION", 2); at > 0 {
 			s.role(at + 1)
 		}
@@ -78,6 +85,11 @@ func (s *scanner) creates(kind string) {
 			s.list(at + 1)
 		}
 	}
+}
+
+// makes reports whether word stands among the first words of a CREATE, behind those that say what kind of it.
+func (l *lexer) makes(word string) bool {
+	return slices.ContainsFunc([]int{1, 2, 3}, func(i int) bool { return l.isWord(i, word) })
 }
 
 // wordAt returns the index of the first unquoted word from token i on, outside of parentheses, or -1.
@@ -178,6 +190,9 @@ func (l *lexer) folded(i int) (string, bool) {
 func (l *lexer) onDatabase() (string, bool) {
 	switch first := l.firstWord(); first {
 	case "CREATE", "DROP", "ALTER":
+		if first == "ALTER" && l.isWord(1, "ROLE") {
+			return "ALTER ROLE IN DATABASE", l.isWord(3, "IN") && l.isWord(4, "DATABASE")
+		}
 		return first + " DATABASE", l.isWord(1, "DATABASE")
 	case "COMMENT":
 		return first + " ON DATABASE", l.isWord(1, "ON") && l.isWord(2, "DATABASE")

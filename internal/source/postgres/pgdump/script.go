@@ -21,6 +21,12 @@ type Script struct {
 	// where they are not told. Major is that of the newest such server, 0 where it is not told.
 	Server, Client string
 	Major          int
+	// Encoding is the client encoding that the script first sets, "" if it sets none.
+	Encoding string
+	// Tablefree says that rows are filled in and no table is made: a dump of data alone.
+	Tablefree bool
+	// MakesPublic says that the script makes the schema public, which a new database has already.
+	MakesPublic bool
 	// Databases are those that the script makes, in order.
 	Databases []string
 	// Create is the statement of the first of them.
@@ -30,7 +36,7 @@ type Script struct {
 	// Extensions and Tablespaces are those that it makes.
 	Extensions, Tablespaces []string
 	// Tables has a fact for each table that COPY fills from the script, in order of name: rows, bytes and digest as a
-	// [Reader] takes them. Rows in a format of their own are not counted: such a table has none.
+	// [Reader] takes them. In the dump of a cluster "DATABASE: " stands before the name.
 	Tables []source.Fact
 	// Uncounted are the tables that are filled in other ways, by COPY in a format of its own or by INSERT.
 	Uncounted []string
@@ -94,6 +100,8 @@ type scanner struct {
 	columns   string
 	missing   int // headers without their trailer
 	first     string
+	database  string // that a cluster's dump is connected to
+	creates   bool   // a table was made
 	carried   []byte // the end of the part of a long statement that was looked at
 }
 
@@ -283,12 +291,45 @@ func (s *scanner) comment(line string) {
 	}
 }
 
+var encodingName = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
+
 func (s *scanner) meta() {
 	line := bytes.TrimRight(s.lexer.line, "\r")
-	if restrict.Match(line) || connect.Match(line) {
+	if restrict.Match(line) {
+		return
+	}
+	if connect.Match(line) {
+		s.database = connected(string(line))
+		return
+	}
+	// pg_dumpall writes this one.
+	if name, is := bytes.CutPrefix(line, []byte(`\encoding `)); is && encodingName.Match(name) {
+		if unsafeEncoding.Match(fmt.Appendf(nil, "SET client_encoding = '%s';", name)) {
+			s.find("a client encoding that hides backslashes within letters")
+		}
 		return
 	}
 	s.find("the psql command %s", metaName.Find(line))
+}
+
+// connected is the database that \connect names, in either of pg_dump's ways of writing it.
+func connected(line string) string {
+	name := strings.TrimPrefix(line, `\connect `)
+	quoted, is := strings.CutPrefix(name, `-reuse-previous=on "dbname=`)
+	if !is {
+		return name
+	}
+	quoted = strings.ReplaceAll(strings.TrimSuffix(quoted, `"`), `""`, `"`)
+	quoted = strings.TrimSuffix(strings.TrimPrefix(quoted, "'"), "'")
+	return strings.NewReplacer(`\\`, `\`, `\'`, "'").Replace(quoted)
+}
+
+// named is the name that a fact of a table gets.
+func (s *scanner) named(table string) string {
+	if s.script.Cluster && s.database != "" {
+		return s.database + ": " + table
+	}
+	return table
 }
 
 func (s *scanner) statement() {
@@ -324,7 +365,7 @@ func (s *scanner) statement() {
 func (s *scanner) inserted() {
 	l := s.lexer
 	if end, ok := l.qualified(2); ok && !l.long {
-		s.uncounted[string(l.text[l.tokens[2].start:l.tokens[end-1].end])] = true
+		s.uncounted[s.named(string(l.text[l.tokens[2].start:l.tokens[end-1].end]))] = true
 	}
 }
 
@@ -347,10 +388,10 @@ func (s *scanner) copy() {
 		return
 	}
 	if !c.plain {
-		s.uncounted[c.table] = true
+		s.uncounted[s.named(c.table)] = true
 		return
 	}
-	s.copying, s.columns, s.rows = c.table, c.columns, source.RowSet{}
+	s.copying, s.columns, s.rows = s.named(c.table), c.columns, source.RowSet{}
 	s.lexer.rows = &s.rows
 }
 
@@ -435,6 +476,7 @@ func (s *scanner) end() (Script, error) {
 	if l.open && !l.ended {
 		s.statement()
 	}
+	s.script.Tablefree = !s.creates && len(s.tables)+len(s.uncounted) > 0
 	s.gather()
 	within := ""
 	switch l.state {

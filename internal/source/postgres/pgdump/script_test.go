@@ -54,6 +54,7 @@ func TestScanFindings(t *testing.T) {
 		{"how strings are read", "SELECT pg_catalog.set_config('standard_conforming_strings', 'off', false);", []string{"line 1: a change of how strings are read"}},
 		{"search_path", "SELECT pg_catalog.set_config('search_path', '', false);", nil},
 		{"an encoding", "SET client_encoding = 'SJIS';", []string{"line 1: a client encoding that hides backslashes within letters"}},
+		{"an encoding by psql", "\\encoding UTF8\n\\encoding big5\n\\encoding UTF8 \\! id\n", []string{"line 2: a client encoding that hides backslashes within letters", `line 3: the psql command \encoding`}},
 		{"strings as they were", "set standard_conforming_strings to off;\nSELECT '\\'\n\\! id\n';\nSET standard_conforming_strings = 'on';\nSELECT '\\';\n\\! id\n", []string{`line 7: the psql command \!`}},
 		{"windows", "SELECT 1;\r\nCOPY t FROM stdin;\r\n1\r\n\\.\r\n\\! id\r\n", []string{`line 5: the psql command \!`}},
 	} {
@@ -173,13 +174,13 @@ INSERT INTO s.i VALUES (1);
 		t.Errorf("roles %s\n want %s", got, want)
 	}
 	got := fmt.Sprintln(script.Dump, script.Cluster, script.Major, script.Server, script.Client, script.Databases, script.Extensions, script.Tablespaces, script.Uncounted, len(script.Findings))
-	if want := "true true 15 15.3 15.14 [app] [pg_trgm uuid-ossp] [space] [s.i u] 0\n"; got != want {
+	if want := "true true 15 15.3 15.14 [app] [pg_trgm uuid-ossp] [space] [app: s.i app: u] 0\n"; got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
 	if !strings.HasPrefix(script.Create, "CREATE DATABASE app WITH TEMPLATE = template0 ENCODING") {
 		t.Errorf("the database is made by %q", script.Create)
 	}
-	if len(script.Tables) != 1 || script.Tables[0].Name != "t" || script.Tables[0].Rows != 2 || script.Tables[0].Bytes != 6 {
+	if len(script.Tables) != 1 || script.Tables[0].Name != "app: t" || script.Tables[0].Rows != 2 || script.Tables[0].Bytes != 6 {
 		t.Errorf("tables %v", script.Tables)
 	}
 }
@@ -251,6 +252,39 @@ SELECT 2`
 	}
 	if removed := strings.Join(filter.Removed(), ", "); removed != `ALTER DATABASE (1), COMMENT ON DATABASE (1), CREATE DATABASE (1), DROP DATABASE (1), GRANT ON DATABASE (1), SET transaction_timeout (1), \connect (1), \restrict (2), \unrestrict (2)` {
 		t.Errorf("removed %s", removed)
+	}
+}
+
+func TestScriptFilterOfDrops(t *testing.T) {
+	long := "ALTER TABLE ONLY public.t DROP CONSTRAINT c;\nDROP TABLE public.t;\nSELECT 1;\nCREATE TABLE public.t (a int);\nDROP TABLE public.t;\nALTER TABLE x DROP COLUMN y;\n"
+	for name, r := range map[string]io.Reader{"at once": strings.NewReader(long), "byte by byte": iotest.OneByteReader(strings.NewReader(long))} {
+		filter := pgdump.NewScriptFilter(r, pgdump.Rules{DropDrops: true})
+		got, err := io.ReadAll(filter)
+		if want := "SELECT 1;\nCREATE TABLE public.t (a int);\nDROP TABLE public.t;\nALTER TABLE x DROP COLUMN y;\n"; err != nil || strings.TrimLeft(string(got), "\n") != want {
+			t.Errorf("%s: left is %q, error %v", name, got, err)
+		}
+		if removed := strings.Join(filter.Removed(), ", "); removed != "DROP (2)" {
+			t.Errorf("%s: removed %s", name, removed)
+		}
+	}
+}
+
+func TestScanOfParts(t *testing.T) {
+	for text, want := range map[string]string{
+		"COPY t FROM stdin;\n1\n\\.\n":                                 "true false ",
+		"INSERT INTO t VALUES (1);":                                    "true false ",
+		"CREATE UNLOGGED TABLE t (a int);INSERT INTO t SELECT 1;":      "false false ",
+		"CREATE SCHEMA public;":                                        "false true ",
+		"SET client_encoding = 'latin1';SET client_encoding = 'UTF8';": "false false LATIN1",
+	} {
+		script, err := scan(text)
+		if got := fmt.Sprint(script.Tablefree, script.MakesPublic, " ", script.Encoding); err != nil || strings.Join(strings.Fields(got), " ") != strings.TrimSpace(want) {
+			t.Errorf("%q: %s, want %s; error %v", text, got, want, err)
+		}
+	}
+	script, err := scan("-- PostgreSQL database cluster dump\n\\connect app\nCOPY t FROM stdin;\n1\n\\.\n\\connect -reuse-previous=on \"dbname='it''s \"\"\\\\x'\"\nCOPY t FROM stdin;\n\\.\n-- PostgreSQL database cluster dump complete\n")
+	if err != nil || len(script.Tables) != 2 || script.Tables[0].Name != "app: t" {
+		t.Errorf("tables %v, error %v", script.Tables, err)
 	}
 }
 
