@@ -23,12 +23,14 @@ func (a *app) drillCommand() *cobra.Command {
 	var f storeFlags
 	var dir string
 	var assertions []string
+	var live againstFlags
 	cmd := &cobra.Command{
 		Use: "drill [ID]", Short: "Prove a backup by restoring it, by default the newest", Args: cobra.MaximumNArgs(1),
 		Long: "Restore a backup into a throwaway: a PostgreSQL server of the same major with no network and an unprivileged user, that\n" +
 			"sees nothing but a scratch folder in memory. Then read everything back through the reader that recorded it, and compare\n" +
 			"every table's rows and digest, every sequence, large object and file. The verdict is signed and stored beside the\n" +
-			"backup: proven, failed (what differs is named), or cannot-test (what is missing is named).",
+			"backup: proven, failed (what differs is named), or cannot-test (what is missing is named).\n\n" +
+			"With --against the report also shows how the live source has changed since, apart from the verdict, which it never touches.",
 		Example: "  holdfast drill --store /srv/backups --identity key.txt\n" +
 			"  holdfast drill --assert \"app: select count(*) > 0 from users\"",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -40,11 +42,12 @@ func (a *app) drillCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.drill(cmd.Context(), cfg, &f, args, own, dir)
+			return a.drill(cmd.Context(), cfg, &f, args, own, dir, &live)
 		},
 	}
 	f.add(cmd)
 	f.addIdentity(cmd)
+	live.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.Scratch, "scratch", "", "`FOLDER` to restore in: a tmpfs or an encrypted volume (default /dev/shm)")
 	flags.BoolVar(&f.AllowDiskScratch, "allow-disk-scratch", false, "accept a scratch folder on a disk that is not encrypted; the report says so")
@@ -83,7 +86,7 @@ func knownSources(assertions []engine.Assertion, m archive.Manifest) error {
 	return nil
 }
 
-func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args []string, own []engine.Assertion, dir string) error {
+func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args []string, own []engine.Assertion, dir string, live *againstFlags) error {
 	signer, err := a.signer(cfg)
 	if err != nil {
 		return err
@@ -97,6 +100,10 @@ func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args
 		return err
 	}
 	if err := knownSources(own, chosen.Manifest); err != nil {
+		return err
+	}
+	living, err := a.living(ctx, cfg, live, chosen.Manifest)
+	if err != nil {
 		return err
 	}
 	identities, err := a.identities(ctx, cfg, f)
@@ -118,6 +125,7 @@ func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args
 	how := cfg.DrillFor(b.Entry.Job)
 	plan := engine.DrillPlan{
 		Place: a.throwaways(how), Assertions: own, Who: a.who(), Host: cfg.Host, Version: a.Version, Every: how.Every, Clock: a.Now,
+		Living: living,
 	}
 	for _, assertion := range how.Assertions {
 		plan.Assertions = append(plan.Assertions, engine.Assertion{Source: assertion.Source, Name: assertion.Name, Query: assertion.SQL})
@@ -176,7 +184,13 @@ func writeReport(dir string, d *report.Drill) (string, error) {
 func (a *app) showDrill(b *archive.Backup, d *report.Drill, path string) {
 	failing, texts, compared := d.Differences()
 	if a.flags.json {
-		a.printEvent("drill", map[string]any{"id": b.Entry.ID, "verdict": d.Verdict, "compared": compared, "differences": failing, "text_differences": texts,
+		var drift []map[string]any
+		for _, src := range d.Sources {
+			if src.Live != nil {
+				drift = append(drift, driftJSON(src.Name, src.Live))
+			}
+		}
+		a.printEvent("drill", map[string]any{"drift": drift, "id": b.Entry.ID, "verdict": d.Verdict, "compared": compared, "differences": failing, "text_differences": texts,
 			"rto_seconds": d.RTO().Seconds(), "rpo_seconds": d.RPO().Seconds(), "next_due": d.Next, "report": path,
 		})
 	} else {
@@ -187,5 +201,8 @@ func (a *app) showDrill(b *archive.Backup, d *report.Drill, path string) {
 	}
 	a.result("backup %s is %s: %d facts compared, %d differences, %d texts differ; RTO %s, RPO %s, next test due %s",
 		b.Entry.ID, strings.ToUpper(string(d.Verdict)), compared, failing, texts, report.Span(d.RTO()), report.Span(d.RPO()), d.Next.Format("2006-01-02"))
+	for _, src := range d.Sources {
+		a.showDrift(src.Name, src.Live)
+	}
 	a.result("report: %s", path)
 }

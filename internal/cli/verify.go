@@ -13,12 +13,14 @@ import (
 func (a *app) verifyCommand() *cobra.Command {
 	var f storeFlags
 	var level string
+	var live againstFlags
 	cmd := &cobra.Command{
 		Use: "verify [ID]", Short: "Check the stored bytes of a backup, by default the newest", Args: cobra.MaximumNArgs(1),
 		Long: "Check the stored bytes of a backup, by default the newest one.\n\n" +
 			"  L0  every object exists and has its size\n" +
 			"  L1  and its SHA-256 is the one in the signed manifest (the default; needs no key)\n" +
 			"  L2  and every item opens to the recorded plaintext (the default with --identity)\n\n" +
+			"With --against it then shows how the live source has changed since, which needs the identity and fails nothing.\n\n" +
 			"Whether it restores is not a matter of bytes: that is what `holdfast drill` proves.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.load(f.Flags, false)
@@ -42,6 +44,10 @@ func (a *app) verifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			living, err := a.living(cmd.Context(), cfg, &live, b.Manifest)
+			if err != nil {
+				return err
+			}
 			var objects int
 			var bytes int64
 			if err := b.Verify(cmd.Context(), depth, func(item archive.ItemEntry) {
@@ -55,11 +61,12 @@ func (a *app) verifyCommand() *cobra.Command {
 				a.printEvent("verify", map[string]any{"id": b.Entry.ID, "level": depth.String(), "objects": objects, "bytes": bytes, "good": true})
 			}
 			a.result("backup %s: %s good, %d objects, %s", b.Entry.ID, depth, objects, report.Size(bytes))
-			return nil
+			return a.drift(cmd.Context(), b, living)
 		},
 	}
 	f.add(cmd)
 	f.addIdentity(cmd)
+	live.add(cmd)
 	cmd.Flags().StringVar(&level, "level", "", "how deep: L0, L1 or L2")
 	return cmd
 }

@@ -383,6 +383,46 @@ func (a *app) databaseOf(ctx context.Context, cfg *config.Config, conn string, p
 	return postgres.Lookup(ctx, postgres.Target{URL: holdfast.NewSecret(conn), Password: password, Env: a.postgresEnv(cfg)})
 }
 
+// liveSource is the live source that stored is compared with: at text, or for "" as configured, or for files where they were.
+func (a *app) liveSource(ctx context.Context, cfg *config.Config, stored source.Stored, text string, password holdfast.Secret) (source.Source, string, error) {
+	switch stored.Kind {
+	case holdfast.KindPostgres:
+		opt := postgres.Options{URL: holdfast.NewSecret(text), Password: password, Env: a.postgresEnv(cfg), BinDirs: cfg.DrillFor(cfg.Selected).BinDirs, Path: a.env("PATH")}
+		if text == "" {
+			src, err := configured(cfg, stored)
+			if err != nil {
+				return nil, "", err
+			}
+			if opt, err = a.postgresOptions(ctx, cfg, src); err != nil {
+				return nil, "", err
+			}
+		}
+		live, err := postgres.Alike(stored, opt)
+		if err != nil {
+			return nil, "", err
+		}
+		where, err := live.Where()
+		return live, where, err
+	case holdfast.KindSQLite:
+		opt := sqlite.Options{Name: stored.Source, Path: text}
+		if text == "" {
+			src, err := configured(cfg, stored)
+			if err != nil {
+				return nil, "", err
+			}
+			opt.Path, opt.MaxLock = src.SQLite.Path, src.SQLite.MaxLock
+		}
+		return sqlite.New(opt), opt.Path, nil
+	case holdfast.KindFiles:
+		if text != "" {
+			return nil, "", holdfast.WithHint(fmt.Errorf("%w: files are compared where they were, and not with %s", holdfast.ErrUsage, text), "write --against "+string(stored.Source))
+		}
+		live, err := files.Alike(stored)
+		return live, "the files where they were", err
+	}
+	return nil, "", fmt.Errorf("%w: sources of kind %q are not known to this holdfast", holdfast.ErrUsage, stored.Kind)
+}
+
 // access is what a command may do with an archive.
 type access struct {
 	seal       seal.Options

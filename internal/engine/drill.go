@@ -33,6 +33,8 @@ type DrillPlan struct {
 	Every      time.Duration // until the next one is due
 	Opted      []string      // safety given up by explicit choice, for the report
 	Clock      Clock
+	// Living, when set, finds the live sources to compare with: how they drifted is shown and decides nothing.
+	Living Living
 }
 
 // shownRows bounds the rows of one class that are alike in a report: 45,000 equal files tell no more than 1,000.
@@ -99,7 +101,12 @@ func rehearse(ctx context.Context, b *archive.Backup, plan DrillPlan, d *report.
 		return fmt.Errorf("%w: %w: %w", holdfast.ErrCannotTest, errSealed, err)
 	}
 	for _, stored := range all {
+		live, err := Drift(ctx, stored, plan.Living, observe)
+		if err != nil {
+			return err
+		}
 		result := rehearseSource(ctx, stored, plan, d, observe)
+		result.Live = live
 		d.Sources = append(d.Sources, result)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -343,7 +350,7 @@ func onlyAssertions(d *report.Drill) bool {
 // outcome turns a verdict into the error that decides the exit code.
 func outcome(d *report.Drill, err error) error {
 	if d.Verdict == holdfast.Proven {
-		return leftovers(d)
+		return errors.Join(leftovers(d), unread(d))
 	}
 	var lines []string
 	hint := holdfast.Hint(err)
@@ -373,6 +380,17 @@ func leftovers(d *report.Drill) error {
 	for _, src := range d.Sources {
 		if src.Leftover != "" {
 			problems = append(problems, holdfast.WithHint(sourceError(src.Name, errors.New(src.Leftover)), src.Hint))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// unread is the error of a drill that proved its backup and could not compare it with what is live, as was asked for.
+func unread(d *report.Drill) error {
+	var problems []error
+	for _, src := range d.Sources {
+		if src.Live != nil && src.Live.Error != "" {
+			problems = append(problems, holdfast.WithHint(sourceError(src.Name, fmt.Errorf("the backup is proven, but %s", src.Live)), src.Live.Hint))
 		}
 	}
 	return errors.Join(problems...)

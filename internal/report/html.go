@@ -27,6 +27,7 @@ func HTML(d *Drill) ([]byte, error) {
 		"unshown": Source.unshown,
 		"result":  Source.result,
 		"lists":   Source.lists,
+		"heading": (*Live).heading, "liveNote": func() string { return liveNote },
 	}).Parse(page)
 	if err != nil {
 		return nil, fmt.Errorf("parse the report's page: %w", err)

@@ -67,6 +67,9 @@ func markdownSource(b *strings.Builder, src Source) {
 			fmt.Fprintf(b, "- %s\n", cell(line))
 		}
 	}
+	if src.Live != nil {
+		markdownLive(b, src.Live)
+	}
 }
 
 // Line is one named value of the summary.

@@ -90,6 +90,7 @@ type Source struct {
 	Started     bool                `json:"started"`               // its throwaway stood
 	Properties  map[string]string   `json:"properties,omitempty"`
 	Assertions  []Assertion         `json:"assertions,omitempty"`
+	Live        *Live               `json:"live,omitempty"` // nil: nothing live was compared
 }
 
 // Row is one line of the table "stored, restored, difference".

@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -37,7 +36,10 @@ func discard(ctx context.Context, item Item) error {
 		return fmt.Errorf("open %s: %w", item.Name, err)
 	}
 	_, err = io.Copy(io.Discard, r)
-	if err := errors.Join(err, r.Close()); err != nil {
+	if closeErr := r.Close(); err == nil {
+		err = closeErr // one that was not read to its end says the same again
+	}
+	if err != nil {
 		return fmt.Errorf("read %s: %w", item.Name, err)
 	}
 	return nil

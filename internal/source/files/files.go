@@ -53,6 +53,9 @@ type Options struct {
 	Secret bool
 }
 
+// otherFilesystems stands among the exclusions for OneFilesystem.
+const otherFilesystems = "other file systems"
+
 // Root is one file or folder to capture.
 type Root struct {
 	Path string // absolute; its members are stored under the same path without the first slash
@@ -230,7 +233,7 @@ func (c *capture) facts(p *pass) (source.Facts, error) {
 	}
 	facts.Exclusions = slices.Clone(c.opt.Excludes)
 	if c.opt.OneFilesystem {
-		facts.Exclusions = append(facts.Exclusions, "other file systems")
+		facts.Exclusions = append(facts.Exclusions, otherFilesystems)
 	}
 	return facts, nil
 }

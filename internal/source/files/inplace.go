@@ -110,12 +110,7 @@ func unitsOf(stored source.Stored, only []string) ([]unit, map[string]parent, er
 			return nil, nil, fmt.Errorf("%w: read where the files were: %w", holdfast.ErrDifference, err)
 		}
 	}
-	members := map[string]bool{}
-	for _, fact := range stored.Facts.Facts {
-		if fact.Class == class {
-			members[memberName(fact.Name)] = true
-		}
-	}
+	members := membersOf(stored)
 	chosen, err := chooseMembers(members, only)
 	if err != nil {
 		return nil, nil, err
@@ -134,6 +129,16 @@ func unitsOf(stored source.Stored, only []string) ([]unit, map[string]parent, er
 		units = append(units, u)
 	}
 	return units, driver.Parents, nil
+}
+
+func membersOf(stored source.Stored) map[string]bool {
+	members := make(map[string]bool, len(stored.Facts.Facts))
+	for _, fact := range stored.Facts.Facts {
+		if fact.Class == class {
+			members[memberName(fact.Name)] = true
+		}
+	}
+	return members
 }
 
 // chooseMembers returns the topmost members that were asked for, all topmost ones when nothing was.
