@@ -71,7 +71,10 @@ func (a *app) identities(ctx context.Context, cfg *config.Config, f *storeFlags)
 			continue
 		}
 		// A key that this host cannot resolve is no obstacle: another one may open the backup.
-		if secret, err := key.Passphrase.Resolve(ctx); err == nil {
+		secret, err := key.Passphrase.Resolve(ctx)
+		if err != nil {
+			a.unusable = fmt.Errorf("key %s: %w", key.Name, err)
+		} else {
 			passphrase, err := seal.NewPassphrase(secret)
 			if err != nil {
 				return nil, fmt.Errorf("key %s: %w", key.Name, err)

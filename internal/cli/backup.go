@@ -37,6 +37,10 @@ func (a *app) backupCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if cfg.Disabled {
+				a.sayDisabled()
+				return nil
+			}
 			job, err := cfg.Job(holdfast.JobName(flags.Job))
 			if err != nil {
 				return err
@@ -106,6 +110,14 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, re
 		a.showResult(result, a.Now().Sub(began))
 		return result.Entry.ID, err
 	})
+}
+
+// sayDisabled tells, also to --quiet, that nothing is done because the environment says so.
+func (a *app) sayDisabled() {
+	if a.flags.json {
+		a.printEvent("disabled", map[string]any{"variable": "ENABLE_BACKUPS"})
+	}
+	a.printer.warn("nothing was backed up: ENABLE_BACKUPS switches backups off")
 }
 
 // cleanUp removes what an earlier run of this job began and could not end.

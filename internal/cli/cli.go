@@ -62,6 +62,8 @@ type app struct {
 	flags   globalFlags
 	printer *printer
 	held    held // by a restore with hooks
+
+	unusable error // why a configured key opens nothing here
 }
 
 // globalFlags are the flags that every command takes.
@@ -91,6 +93,9 @@ func Main(p Process) int {
 	}
 	if err != nil && errors.Is(context.Cause(ctx), holdfast.ErrInterrupted) {
 		err = holdfast.ErrInterrupted
+	}
+	if errors.Is(err, seal.ErrNoIdentity) && a.unusable != nil {
+		err = holdfast.WithHint(fmt.Errorf("%w (%w)", err, a.unusable), holdfast.Hint(a.unusable))
 	}
 	if err != nil {
 		a.tell(err)

@@ -60,6 +60,9 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job,
 			a.showFinding(where, finding)
 		}
 	}
+	if cfg.Disabled {
+		show("environment", source.Finding{Severity: source.Warns, Message: "ENABLE_BACKUPS switches backups off", Fix: "set it to true, or unset it"})
+	}
 	for _, job := range jobs {
 		where := "job " + string(job.Name)
 		show(where, storeFindings(job, create)...)

@@ -159,7 +159,7 @@ func look(path string) (string, error) {
 	known := "a source is a URL (postgres://…), keyword/value text (service=…), sqlite:PATH, files:PATH, the path of a SQLite file or of a folder"
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", errors.New("nothing is there; " + known)
+		return "", errors.New(about(path) + "nothing is there; " + known)
 	}
 	if err != nil {
 		return "", err
@@ -168,7 +168,7 @@ func look(path string) (string, error) {
 		return "files", nil
 	}
 	if !info.Mode().IsRegular() {
-		return "", errors.New("is neither a file nor a folder; " + known)
+		return "", errors.New(about(path) + "is neither a file nor a folder; " + known)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -179,5 +179,14 @@ func look(path string) (string, error) {
 	if n, _ := f.Read(magic); string(magic[:n]) == sqliteMagic {
 		return "sqlite", nil
 	}
-	return "", errors.New("the file is not a SQLite database; write files:PATH to take it as a file")
+	return "", errors.New(about(path) + "the file is not a SQLite database; write files:PATH to take it as a file")
+}
+
+// about says which path a message is about, unless it may be the text of a connection with a slip in it, which may hold
+// a password.
+func about(path string) string {
+	if strings.ContainsAny(path, "@:=?") {
+		return ""
+	}
+	return path + ": "
 }

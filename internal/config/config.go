@@ -47,6 +47,9 @@ type Config struct {
 	// PostgresPassword is PGPASSWORD. A source's own password goes before it.
 	PostgresPassword holdfast.Secret
 
+	// Disabled is set when the environment switches backups off (ENABLE_BACKUPS).
+	Disabled bool
+
 	// Warnings are remarks for a person, one sentence each.
 	Warnings []string
 
@@ -54,6 +57,7 @@ type Config struct {
 	incomplete map[holdfast.JobName]error
 	expired    map[holdfast.JobName]error
 	origins    map[string]place
+	switches   []Setting // of the environment alone
 }
 
 // Key is one holder of the right to open backups: age recipients, or a passphrase.

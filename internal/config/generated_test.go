@@ -30,6 +30,7 @@ func TestGenerated(t *testing.T) {
 	}
 	filled := fill(t, string(guide), "keys", keyTables())
 	filled = fill(t, filled, "variables", variableTables())
+	filled = fill(t, filled, "aliases", aliasTables())
 	for file, want := range map[string][]byte{
 		schemaFile:     schema,
 		schemaDocument: schema,
@@ -248,6 +249,19 @@ func variableTables() string {
 		out.WriteString("`" + name + "`")
 	}
 	return out.String() + ".\n\n"
+}
+
+func aliasTables() string {
+	var out strings.Builder
+	out.WriteString("\n| variable | counts after | default | meaning |\n|---|---|---|---|\n")
+	for _, v := range Aliases() {
+		after := ""
+		if v.Flag != "" {
+			after = "`" + v.Flag + "`"
+		}
+		fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", v.Name, after, v.Fallback, v.Doc)
+	}
+	return out.String() + "\n"
 }
 
 // TestEveryKeyIsRead walks the tables and gives each key, alone, a value that its form cannot have. A key that is in

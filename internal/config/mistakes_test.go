@@ -166,8 +166,9 @@ func TestMistakesOfFlagsAndVariables(t *testing.T) {
 		{"two stores", "flag --store: --store and --to are two names of one thing, and say different things", nil, config.Flags{To: "main", Store: "/srv/x"}},
 		{"identity as recipient", "environment HOLDFAST_RECIPIENT: is an identity, the private half of a key; give the public half, which begins with age1, and keep the identity off this host", []string{"HOLDFAST_RECIPIENT=AGE-SECRET-KEY-1" + canary}, config.Flags{}},
 		{"recipients file", "flag --recipients-file: " + plain + ": line 1 is not a recipient; a recipient begins with age1 and is one line; `holdfast key new` or age-keygen makes one", nil, config.Flags{RecipientsFile: plain}},
-		{"source that is not there", "flag --source: nothing is there; a source is a URL (postgres://…), keyword/value text (service=…), sqlite:PATH, files:PATH, the path of a SQLite file or of a folder", nil, config.Flags{Sources: []string{"/nowhere/" + canary}}},
-		{"source of no kind", "flag --source: the file is not a SQLite database; write files:PATH to take it as a file", nil, config.Flags{Sources: []string{plain}}},
+		{"source that is not there", "flag --source: /nowhere/data: nothing is there; a source is a URL (postgres://…), keyword/value text (service=…), sqlite:PATH, files:PATH, the path of a SQLite file or of a folder", nil, config.Flags{Sources: []string{"/nowhere/data"}}},
+		{"source that may be a mistyped URL", "flag --source: nothing is there; a source is a URL (postgres://…), keyword/value text (service=…), sqlite:PATH, files:PATH, the path of a SQLite file or of a folder", nil, config.Flags{Sources: []string{"postgres/u:" + canary + "@h/d"}}},
+		{"source of no kind", "flag --source: " + plain + ": the file is not a SQLite database; write files:PATH to take it as a file", nil, config.Flags{Sources: []string{plain}}},
 		{"source of another URL", "environment HOLDFAST_SOURCE: no source is reached by this kind of URL; known: postgres://, postgresql://", []string{"HOLDFAST_SOURCE=mysql://u:" + canary + "@h/d"}, config.Flags{}},
 		{"file's and flag's", "flag --level: must be between 1 and 22, not \"30\"\nflag --scratch: ~ is not expanded; write the whole path", nil, config.Flags{Level: 30, Scratch: "~/x"}},
 	}

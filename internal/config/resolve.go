@@ -298,6 +298,9 @@ func (r *reader) finish(d draft, flags Flags, seals bool) (*Config, error) {
 		c.Warnings = append(c.Warnings, r.expiring(&d)...)
 	}
 	c.Warnings = append(c.Warnings, o.warnings...)
+	switches := r.aliasSwitches()
+	c.Disabled, c.switches = switches.disabled, switches.settings
+	c.Warnings = append(c.Warnings, switches.warnings...)
 	for _, name := range postgresVariables() {
 		if value, found := r.lookup(name); found {
 			c.PostgresEnv[name] = value
@@ -402,6 +405,7 @@ func (r *reader) overlay(d *draft, flags Flags) overlaid {
 			return nil
 		})
 	}
+	r.aliases(d, flags, &o)
 	return o
 }
 
@@ -449,16 +453,7 @@ func (r *reader) overlayStore(d *draft, flags Flags) given {
 		r.fault(g.at, "unknown store %q; %s; the path of a folder needs a slash: ./%s", g.text, allowed(g.text, known), g.text)
 		return given{}
 	}
-	path, err := workingPath(g.text)
-	if err != nil {
-		r.fault(g.at, "%s", err)
-		return given{}
-	}
-	name := unique("default", func(name string) bool { return slices.Contains(known, name) })
-	d.stores = append(d.stores, Store{Name: name, Kind: "local", Path: path})
-	r.origins["stores."+name+".kind"] = g.at
-	r.origins["stores."+name+".path"] = g.at
-	return given{name, g.at}
+	return r.addStore(d, g)
 }
 
 // overlayRecipients returns the names of the keys that flags or environment choose, and adds to the draft those that

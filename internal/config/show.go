@@ -65,7 +65,7 @@ func (c *Config) Show() []Setting {
 	if !c.PostgresPassword.IsZero() {
 		s.list = append(s.list, Setting{envPostgresPassword, c.PostgresPassword.String(), "environment " + envPostgresPassword})
 	}
-	return s.list
+	return append(s.list, c.switches...)
 }
 
 func (s *settings) key(path string, k Key) {
