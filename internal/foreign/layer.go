@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -209,30 +210,47 @@ func (m *members) next() error {
 	}
 }
 
-// unseal opens a sealed layer. What comes out was authenticated, unless the layer cannot do that.
+// unseal opens a sealed layer. What comes out was authenticated, unless the layer cannot do that: then the file says so.
 func (f *File) unseal(layer Layer, below func() (io.ReadCloser, error)) (io.ReadCloser, error) {
-	in, err := below()
+	opened, err := seal.OpenForeign(below, seal.ForeignOptions{Identities: f.opt.Identities, Iterations: f.opt.Iterations})
 	if err != nil {
-		return nil, err
+		return nil, inOurWords(layer, err)
 	}
-	opened, err := seal.NewReader(in, seal.ReadOptions{Compression: seal.None, Identities: f.opt.Identities})
-	if err != nil {
-		return nil, errors.Join(err, in.Close())
+	if Layer(opened.Format) != layer {
+		return nil, errors.Join(f.changed(), opened.Close())
 	}
-	return &unsealed{opened, in}, nil
+	f.Unauthenticated = f.Unauthenticated || !opened.Authenticated
+	return &unsealed{opened, layer}, nil
 }
 
 type unsealed struct {
-	io.ReadCloser
-	below io.Closer
+	*seal.Foreign
+	layer Layer
 }
 
-func (u *unsealed) Close() error { return errors.Join(u.ReadCloser.Close(), u.below.Close()) }
+func (u *unsealed) Read(p []byte) (int, error) {
+	n, err := u.Foreign.Read(p)
+	if err != nil && err != io.EOF {
+		err = inOurWords(u.layer, err)
+	}
+	return n, err
+}
+
+// inOurWords tells damage of a seal without speaking of a difference: nothing was recorded that it could be one to.
+func inOurWords(layer Layer, err error) error {
+	if !errors.Is(err, seal.ErrDamaged) {
+		return err
+	}
+	var own damage
+	if errors.As(err, &own) {
+		return err // of the file below
+	}
+	text := strings.ReplaceAll(err.Error(), holdfast.ErrDifference.Error()+": ", "")
+	return holdfast.WithHint(damaged(fmt.Errorf("the %s layer: %s", layer, strings.TrimPrefix(text, "unseal: "))), "the file was changed, or not copied to its end: take another copy, or an older one")
+}
 
 // sealOf recognises a seal.
 func sealOf(head []byte) (Layer, bool) {
-	if bytes.HasPrefix(head, []byte("age-encryption.org/")) {
-		return Age, true
-	}
-	return "", false
+	format, is := seal.Detect(head)
+	return Layer(format), is
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/aes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -91,7 +92,18 @@ func unarmored(r io.Reader) io.Reader {
 	if bytes.HasPrefix(head, []byte(ageMagic)) {
 		return buffered
 	}
-	return agearmor.NewReader(buffered)
+	return armorReader{agearmor.NewReader(buffered)}
+}
+
+// armorReader tells what is wrong with the armor as damage: it is no error of the file's own reader.
+type armorReader struct{ io.Reader }
+
+func (a armorReader) Read(p []byte) (int, error) {
+	n, err := a.Reader.Read(p)
+	if broken := (*agearmor.Error)(nil); errors.As(err, &broken) {
+		err = fmt.Errorf("%w is damaged: %w", ErrDamaged, err)
+	}
+	return n, err
 }
 
 func newForeignReader(r io.Reader, format Format, opt ForeignOptions) (*Reader, error) {

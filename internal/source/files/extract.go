@@ -197,6 +197,14 @@ func (x *extraction) extract(reader io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("read archive: %w", err)
 		}
+		if x.adapt != nil {
+			if skip, err := x.adapt(h); err != nil || skip {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		if err := x.member(h, archive); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -54,8 +55,9 @@ type Place struct {
 	landed   map[string]*landed // by member
 	group    map[string]string  // of hard links, by fact name
 	selected func(name string) bool
-	changed  map[string]bool // fact names of what changed while it was stored
-	unset    map[string]int  // what could not be set, and how often
+	changed  map[string]bool                          // fact names of what changed while it was stored
+	unset    map[string]int                           // what could not be set, and how often
+	adapt    func(*tar.Header) (skip bool, err error) // nil: the archive is one of ours
 }
 
 var (
