@@ -43,7 +43,7 @@ func withApplication(t *testing.T, major int) *testbed.Server {
 
 // TestRestoreOnAnotherServer makes the missing roles and everything that concerns the database as a whole.
 func TestRestoreOnAnotherServer(t *testing.T) {
-	for _, pair := range [][2]int{{13, 13}, {13, 18}, {15, 15}, {17, 15}, {18, 18}} {
+	for _, pair := range [][2]int{{13, 13}, {13, 18}, {14, 15}, {15, 14}, {15, 15}, {17, 15}, {18, 13}, {18, 18}} {
 		t.Run(fmt.Sprintf("%d to %d", pair[0], pair[1]), func(t *testing.T) {
 			t.Parallel()
 			stored := capture(t, options(t, withApplication(t, pair[0]).URL("app")))

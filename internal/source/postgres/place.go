@@ -538,6 +538,8 @@ func (p *Place) prepare(ctx context.Context, s *staged) error {
 	case !slices.Contains(s.Schemas, "public"):
 		statements = append(statements, "DROP SCHEMA public")
 	}
+	statements = append(statements, p.publicSQL(s)...)
+	p.tellPublic(s)
 	if len(statements) == 0 {
 		return nil
 	}
@@ -629,7 +631,7 @@ func (p *Place) checkOne(ctx context.Context, s *staged, client pgclient.Program
 	if err := errors.Join(err, d.Close()); err != nil {
 		return nil, err
 	}
-	return append(now.facts(), prefixed(s.Prefix, list)...), nil
+	return append(now.facts(), prefixed(s.Prefix, p.publicFacts(s, list, client))...), nil
 }
 
 // Close drops what was not committed.
