@@ -74,6 +74,7 @@ func (w *world) server(ts *testscript.TestScript, name string) *server {
 //	inventory DIR FILE           write down every file of a folder: mode, owner, times, size, target
 //	tmpfs DIR SIZE, readonly DIR, unmount DIR
 //	recovery DIR FILE DATABASE   make a shell script of the stock commands in DIR/RESTORE.txt
+//	gnupg                        give gpg a key ring of its own, in $GNUPGHOME
 //	jsonlines FILE               require that every line is a JSON object
 //	until FILE PATTERN           wait until the file matches
 //	address NAME                 set $NAME to a host and port that nobody uses
@@ -86,7 +87,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"pglock": pglock, "pgunlock": pgunlock, "pgwait": pgwait, "sample": sampleApp, "grab": grab, "field": field,
 		"only": only, "count": count, "flip": flip, "scribble": scribble, "cut": cut, "swap": swap, "inventory": inventory,
 		"tmpfs": tmpfs, "readonly": readonly, "unmount": unmount, "recovery": recovery, "until": until, "jsonlines": jsonLines,
-		"signal": sendSignal, "ended": ended, "address": address, "appscript": appScript, "reap": reap,
+		"signal": sendSignal, "ended": ended, "address": address, "appscript": appScript, "reap": reap, "gnupg": gnupg,
 	}
 	wrapped := make(map[string]func(*testscript.TestScript, bool, []string), len(all))
 	for name, run := range all {

@@ -32,8 +32,8 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 
 func (f *storeFlags) addIdentity(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVarP(&f.Identity, "identity", "i", "", "`FILE` with the age identity that opens backups")
-	flags.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` with the passphrase, for backups sealed to one (mode 0600)")
+	flags.StringVarP(&f.Identity, "identity", "i", "", "`FILE` with what opens backups: age identities or OpenPGP private keys")
+	flags.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` with the passphrase of backups sealed to one, or of a locked OpenPGP key (mode 0600)")
 	f.addSigners(cmd)
 }
 
@@ -82,6 +82,7 @@ func (a *app) identities(ctx context.Context, cfg *config.Config, f *storeFlags)
 			all = append(all, passphrase)
 		}
 	}
+	seal.Unlock(all)
 	return all, nil
 }
 
@@ -186,24 +187,23 @@ func (f *storeFlags) job() (holdfast.JobName, error) {
 
 // resealing says how to seal something that belongs beside a backup: to the job's recipients when the job is configured
 // here, else to whoever opened the backup.
-func (a *app) resealing(ctx context.Context, cfg *config.Config, job holdfast.JobName, identities []seal.Identity, sealed bool) (seal.Options, error) {
+func (a *app) resealing(ctx context.Context, cfg *config.Config, b *archive.Backup, identities []seal.Identity, sealed bool) (seal.Options, error) {
 	if !sealed {
 		return seal.Options{Plain: true}, nil
 	}
 	for _, known := range cfg.Jobs {
-		if known.Name == job && known.Seal != config.SealNone && len(known.Recipients) > 0 {
-			return sealing(ctx, known)
+		if known.Name == b.Entry.Job && known.Seal != config.SealNone && len(known.Recipients) > 0 {
+			opt, err := sealing(ctx, known)
+			opt.ToExpired = true
+			return opt, err
 		}
 	}
-	var recipients []seal.Recipient
-	for _, identity := range identities {
-		if recipient := seal.RecipientOf(identity); recipient != nil {
-			recipients = append(recipients, recipient)
-		} else if passphrase, ok := identity.(*seal.Passphrase); ok && len(recipients) == 0 {
-			return seal.Options{Recipients: []seal.Recipient{passphrase}}, nil
-		}
+	keys := b.Manifest.Keys
+	if !b.Entry.Sealed {
+		// It is said nowhere whose it is: whoever is here may read it.
+		keys = nil
 	}
-	return seal.Options{Recipients: recipients}, nil
+	return seal.Options{Recipients: seal.RecipientsAmong(identities, keys), ToExpired: true}, nil
 }
 
 // interactive reports whether a person is there to be asked.

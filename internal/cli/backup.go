@@ -55,7 +55,7 @@ func (a *app) backupCommand() *cobra.Command {
 	f.StringArrayVarP(&flags.Recipients, "recipient", "r", nil, "seal to this age `RECIPIENT`, or key of the configuration; may be given several times")
 	f.StringVar(&flags.RecipientsFile, "recipients-file", "", "seal to the recipients in `FILE`")
 	f.StringVar(&flags.Job, "job", "", "the `JOB`'s name, when it is made of flags")
-	f.StringVar(&flags.Seal, "seal", "", "age (the default), or none to store everything readable")
+	f.StringVar(&flags.Seal, "seal", "", "age, openpgp or openssl, which the recipients must be made for, or none to store everything readable")
 	f.StringVar(&flags.Compression, "compression", "", "zstd (the default), gzip or none")
 	f.IntVar(&flags.Level, "level", 0, "compression level: zstd 1 to 22 (default 1), gzip 1 to 9")
 	f.BoolVar(&full, "full", false, "make a full backup; in an archive every backup is one")

@@ -21,8 +21,8 @@ func (a *app) decryptCommand() *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use: "decrypt FILE", Short: "Open one sealed file, without a store", Args: cobra.ExactArgs(1),
-		Long: "Open one stored object with an identity and undo its compression, which are recognised by content. The result is\n" +
-			"written beside the file without its suffixes, or to --output. An item in parts is first joined with cat.\n\n" +
+		Long: "Open one stored object (age, OpenPGP or openssl enc) and undo its compression, which are recognised by content. The\n" +
+			"result is written beside the file without its suffixes, or to --output. An item in parts is first joined with cat.\n\n" +
 			"The file alone does not tell whether it is the one that was stored: `holdfast verify` does.",
 		Example: "  holdfast decrypt app.sql.zst.age --identity key.txt --output - | psql -X app",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,14 +49,19 @@ func (a *app) decrypt(path, out string, identities []seal.Identity) error {
 	}
 	defer file.Close()
 	in := bufio.NewReaderSize(file, 1<<20)
-	sealed := startsWith(in, "age-encryption.org/")
+	// What goes wrong with the first bytes is told by reading them again.
+	head, _ := in.Peek(seal.DetectLength)
+	_, sealed := seal.Detect(head)
 	var r io.Reader = in
 	if sealed {
-		opened, err := seal.NewReader(in, seal.ReadOptions{Compression: seal.None, Identities: identities})
+		opened, err := seal.OpenForeign(func() (io.ReadCloser, error) { return os.Open(path) }, seal.ForeignOptions{Identities: identities})
 		if err != nil {
 			return fmt.Errorf("open %s: %w", path, err)
 		}
 		defer opened.Close()
+		if !opened.Authenticated {
+			a.printer.warn("unauthenticated: a file of openssl enc does not tell whether it was changed")
+		}
 		r = opened
 	}
 	inner := bufio.NewReaderSize(r, 1<<20)
@@ -67,7 +72,6 @@ func (a *app) decrypt(path, out string, identities []seal.Identity) error {
 	case startsWith(inner, "\x1f\x8b"):
 		compression = seal.Gzip
 	}
-	// What went wrong with the first bytes is told by reading them again.
 	if !sealed && compression == seal.None {
 		return holdfast.WithHint(fmt.Errorf("%w: %s is neither sealed nor compressed", holdfast.ErrUsage, path), "it can be read as it is")
 	}
@@ -102,7 +106,7 @@ func startsWith(r *bufio.Reader, magic string) bool {
 // bareName is the name of a file without the suffixes of sealing and compression.
 func bareName(path string) string {
 	name := path
-	for _, suffix := range []string{".age", ".zst", ".gz"} {
+	for _, suffix := range []string{".age", ".gpg", ".enc", ".zst", ".gz"} {
 		name = strings.TrimSuffix(name, suffix)
 	}
 	if name == path {

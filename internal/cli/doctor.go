@@ -133,7 +133,7 @@ func (a *app) keyFindings(ctx context.Context, cfg *config.Config, job config.Jo
 	}
 	opt, err := sealing(ctx, job)
 	if err == nil {
-		err = seal.CheckRecipients(opt.Recipients)
+		err = errors.Join(seal.CheckRecipients(opt.Recipients), seal.CheckNow(opt.Recipients, a.Now()))
 	}
 	if err != nil {
 		return []source.Finding{failure(err)}
@@ -143,11 +143,15 @@ func (a *app) keyFindings(ctx context.Context, cfg *config.Config, job config.Jo
 		if !key.Passphrase.IsZero() {
 			findings = append(findings, source.Finding{Severity: source.Warns, Message: "this host itself can read its backups: it has the passphrase of key " + key.Name, Fix: "seal to a public key instead (`holdfast key new` on another machine)"})
 		}
-		left := key.Expires.Sub(a.Now())
-		if !key.Expires.IsZero() && left < -24*time.Hour {
+		if key.Format == seal.OpenSSL {
+			findings = append(findings, source.Finding{Severity: source.Warns, Message: "its files are unauthenticated: openssl itself does not notice a changed one", Fix: "without holdfast, compare the sha256 that RESTORE.txt gives before you use one; or use format openpgp"})
+		}
+		end := key.End()
+		left := end.Sub(a.Now())
+		if !key.Expires.IsZero() && key.Expires.Sub(a.Now()) < -24*time.Hour {
 			findings = append(findings, source.Finding{Severity: source.Fails, Message: "key " + key.Name + " expired on " + key.Expires.Format(time.DateOnly) + ": backups are refused", Fix: "seal to a new key, or give the key a later date"})
-		} else if !key.Expires.IsZero() && left < 30*24*time.Hour {
-			findings = append(findings, source.Finding{Severity: source.Warns, Message: "key " + key.Name + " expires on " + key.Expires.Format(time.DateOnly), Fix: "add a new key to the job's recipients"})
+		} else if !end.IsZero() && left < 30*24*time.Hour {
+			findings = append(findings, source.Finding{Severity: source.Warns, Message: "key " + key.Name + " expires on " + end.Format(time.DateOnly), Fix: "add a new key to the job's recipients"})
 		}
 	}
 	if readable, err := identityOpens(cfg, opt.Recipients); err != nil {

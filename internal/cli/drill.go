@@ -110,7 +110,7 @@ func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args
 	if err != nil {
 		return err
 	}
-	resealing, err := a.resealing(ctx, cfg, chosen.Entry.Job, identities, chosen.Entry.Sealed)
+	resealing, err := a.resealing(ctx, cfg, chosen, identities, chosen.Entry.Sealed)
 	if err != nil {
 		return err
 	}

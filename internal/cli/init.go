@@ -46,7 +46,7 @@ func (a *app) initCommand() *cobra.Command {
 	flags.StringVar(&f.store, "store", "", "`FOLDER` that keeps the backups; it is made")
 	flags.StringArrayVar(&f.sources, "source", nil, "what to back up: `[NAME=]SOURCE`; may be given several times")
 	flags.StringVar(&f.job, "job", "app", "the `NAME` of the job")
-	flags.StringArrayVarP(&f.recipients, "recipient", "r", nil, "seal to this `RECIPIENT` instead of making a key; may be given several times")
+	flags.StringArrayVarP(&f.recipients, "recipient", "r", nil, "seal to this `RECIPIENT` instead of making a key: age1…, or a file with an OpenPGP public key; may be given several times")
 	flags.BoolVar(&f.hybrid, "hybrid", false, "make a post-quantum key; stock age needs 1.3 to open what it seals")
 	flags.StringVar(&f.identityOut, "identity-out", "", "`FILE` for the new identity (default: holdfast-recovery-HOST/identity.txt)")
 	flags.StringVar(&f.holder, "holder", "", "who keeps the identity and how to reach them, for the recovery sheet")
@@ -221,6 +221,9 @@ type kit struct {
 
 // initKeys makes the key pair, or takes the recipients that were given.
 func (a *app) initKeys(f *initFlags, cfg *config.Config, job *config.Job) (kit, error) {
+	if err := a.givenRecipients(f, job); err != nil {
+		return kit{}, err
+	}
 	k := kit{identity: f.identityOut}
 	if k.identity == "" {
 		k.identity = filepath.Join("holdfast-recovery-"+cfg.Host, "identity.txt")
@@ -235,12 +238,6 @@ func (a *app) initKeys(f *initFlags, cfg *config.Config, job *config.Job) (kit, 
 	}
 	if len(f.recipients) > 0 {
 		k.identity = ""
-		for i, text := range f.recipients {
-			if _, err := seal.ParseRecipient(text); err != nil {
-				return kit{}, err
-			}
-			job.Recipients = append(job.Recipients, config.Key{Name: fmt.Sprintf("key%d", i+1), Recipients: []string{text}, Holder: f.holder})
-		}
 		return k, nil
 	}
 	recipient, err := a.newKey(k.identity, f.hybrid)
@@ -249,6 +246,24 @@ func (a *app) initKeys(f *initFlags, cfg *config.Config, job *config.Job) (kit, 
 	}
 	job.Recipients = []config.Key{{Name: "ops", Recipients: []string{recipient}, Holder: f.holder}}
 	return k, nil
+}
+
+// givenRecipients makes keys of the recipients that flags give, and sees to it that they can be sealed to.
+func (a *app) givenRecipients(f *initFlags, job *config.Job) error {
+	if len(f.recipients) == 0 {
+		return nil
+	}
+	var recipients []seal.Recipient
+	for i, text := range f.recipients {
+		key, err := config.RecipientKey(text)
+		if err != nil {
+			return err
+		}
+		key.Name, key.Holder = fmt.Sprintf("key%d", i+1), f.holder
+		job.Recipients = append(job.Recipients, key)
+		recipients = append(recipients, key.SealRecipients()...)
+	}
+	return errors.Join(seal.CheckRecipients(recipients), seal.CheckNow(recipients, a.Now()))
 }
 
 // writeKit puts the host's public signing key and the recovery sheet beside the identity. A file of allowed signers that
@@ -281,15 +296,21 @@ func (a *app) recoverySheet(k kit, cfg *config.Config, job config.Job, key seal.
 		fmt.Fprintf(&b, "Sealed to           %s, kept by %s\n", strings.Join(keyIDs(recipient), ", "), orUnknown(recipient.Holder))
 	}
 	fmt.Fprintf(&b, "Signed by           %s\n\n", key.Fingerprint())
-	b.WriteString("Keep this sheet, identity.txt and allowed_signers together, away from the host, in two places.\n" +
-		"Whoever has identity.txt can read every backup. Without it nobody can.\n\n" +
+	identity, form, programs := "identity.txt", "age -d -i identity.txt app.sql.zst.age", "age"
+	for _, recipient := range job.Recipients[0].SealRecipients() {
+		if recipient.Format() == seal.OpenPGP {
+			identity, form, programs = "identity.asc", "gpg --import identity.asc; gpg -d app.sql.zst.gpg", "gpg"
+		}
+	}
+	b.WriteString("Keep this sheet, " + identity + " and allowed_signers together, away from the host, in two places.\n" +
+		"Whoever has " + identity + " can read every backup. Without it nobody can.\n\n" +
 		"To restore, on any machine with holdfast and a copy of the store:\n\n" +
 		"  holdfast list    --store STORE\n" +
-		"  holdfast drill   --store STORE --identity identity.txt\n" +
-		"  holdfast restore --store STORE --identity identity.txt --latest --to postgres://USER@HOST/NEW_DATABASE --to FOLDER\n\n" +
+		"  holdfast drill   --store STORE --identity " + identity + "\n" +
+		"  holdfast restore --store STORE --identity " + identity + " --latest --to postgres://USER@HOST/NEW_DATABASE --to FOLDER\n\n" +
 		"Without holdfast: every backup's folder, STORE/data/" + string(job.Name) + "/TIME.ID/, has a RESTORE.txt with the exact commands of\n" +
-		"age, zstd, tar, psql and sqlite3. The form is:\n\n" +
-		"  age -d -i identity.txt app.sql.zst.age | zstd -d | psql -X -v ON_ERROR_STOP=1 NEW_DATABASE\n\n" +
+		programs + ", zstd, tar, psql and sqlite3. The form is:\n\n" +
+		"  " + form + " | zstd -d | psql -X -v ON_ERROR_STOP=1 NEW_DATABASE\n\n" +
 		"To check who made a backup:\n\n" +
 		"  ssh-keygen -Y verify -f allowed_signers -I " + cfg.Host + " -n holdfast-manifest \\\n" +
 		"    -s STORE/data/" + string(job.Name) + "/TIME.ID/manifest.json.sig < STORE/commits/" + string(job.Name) + "/TIME.ID.….json\n")

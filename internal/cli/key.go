@@ -93,14 +93,9 @@ func (a *app) keyListCommand() *cobra.Command {
 }
 
 func keyIDs(key config.Key) []string {
-	if !key.Passphrase.IsZero() {
-		return []string{"passphrase"}
-	}
 	var ids []string
-	for _, text := range key.Recipients {
-		if recipient, err := seal.ParseRecipient(text); err == nil {
-			ids = append(ids, recipient.KeyID())
-		}
+	for _, recipient := range key.SealRecipients() {
+		ids = append(ids, recipient.KeyID())
 	}
 	return ids
 }

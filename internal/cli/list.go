@@ -15,6 +15,7 @@ import (
 	"holdfast"
 	"holdfast/internal/archive"
 	"holdfast/internal/report"
+	"holdfast/internal/seal"
 	"holdfast/internal/source"
 )
 
@@ -54,7 +55,7 @@ func (a *app) showList(entries []archive.Entry) error {
 		for _, e := range entries {
 			a.printJSON(map[string]any{
 				"id": e.ID, "job": e.Job, "time": e.Time, "kind": e.Kind, "state": e.State(), "complete": e.Complete, "sealed": e.Sealed,
-				"stored": e.Size, "pinned": e.Pinned,
+				"format": e.Format, "stored": e.Size, "pinned": e.Pinned,
 			})
 		}
 		return nil
@@ -84,6 +85,9 @@ func remarks(e archive.Entry) string {
 	}
 	if !e.Sealed {
 		all = append(all, "NOT SEALED")
+	}
+	if e.Format == seal.OpenSSL {
+		all = append(all, "openssl, unauthenticated")
 	}
 	if e.Pinned {
 		all = append(all, "pinned")
@@ -175,9 +179,12 @@ func (a *app) show(ctx context.Context, repo *archive.Archive, b *archive.Backup
 
 func (a *app) showManifest(b *archive.Backup, missing map[holdfast.SourceName]string) {
 	m := b.Manifest
-	sealed := "to " + strings.Join(m.Keys, ", ")
-	if !b.Entry.Sealed {
+	sealed := "with " + m.Seal + " to " + strings.Join(m.Keys, ", ")
+	switch {
+	case !b.Entry.Sealed:
 		sealed = "NOT SEALED"
+	case b.Entry.Format == seal.OpenSSL:
+		sealed += " (unauthenticated by itself: holdfast compares the digests of the signed manifest)"
 	}
 	fmt.Fprintf(a.Out, "backup      %s (%s, %s)\njob         %s on host %s\nbegun       %s\nfinished    %s\nsealed      %s\nsigned by   %s\nmanifest    sha256 %s\n",
 		m.ID, m.Kind, b.Entry.State(), m.Job, m.Host, m.Time.Format(time.RFC3339), m.Finished.Format(time.RFC3339), sealed, b.Signer, b.Digest)

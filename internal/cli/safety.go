@@ -18,7 +18,7 @@ func (a *app) withSafety(ctx context.Context, cfg *config.Config, f *restoreFlag
 	if err != nil {
 		return err
 	}
-	opt, err := a.resealing(ctx, cfg, b.Entry.Job, identities, b.Entry.Sealed || secret)
+	opt, err := a.resealing(ctx, cfg, b, identities, b.Entry.Sealed || secret)
 	if err != nil {
 		return err
 	}

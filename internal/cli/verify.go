@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -54,8 +55,10 @@ func (a *app) verifyCommand() *cobra.Command {
 				objects++
 				bytes += item.StoredSize
 				a.printer.say(fmt.Sprintf("  %-28s %9s  good", item.Object, report.Size(item.StoredSize)))
-			}); err != nil {
+			}); errors.Is(err, holdfast.ErrDifference) {
 				return holdfast.WithHint(err, "the backup before it may be whole: `holdfast list`, then `holdfast verify ID`; mend the store before the next backup")
+			} else if err != nil {
+				return err
 			}
 			if a.flags.json {
 				a.printEvent("verify", map[string]any{"id": b.Entry.ID, "level": depth.String(), "objects": objects, "bytes": bytes, "good": true})

@@ -83,7 +83,7 @@ func recipientsOf(ctx context.Context, keys []config.Key) ([]seal.Recipient, err
 			if err != nil {
 				return nil, fmt.Errorf("key %s: %w", key.Name, err)
 			}
-			passphrase, err := seal.NewPassphrase(secret)
+			passphrase, err := seal.NewPassphraseFor(key.Format, secret)
 			if err != nil {
 				return nil, fmt.Errorf("key %s: %w", key.Name, err)
 			}

@@ -41,8 +41,8 @@ func (r *reader) complete(d *draft, j *draftJob) error {
 	if j.Store.Name == "" {
 		missing, hints = append(missing, "store"), append(hints, "--to DIR (HOLDFAST_STORE)")
 	}
-	if j.Seal == SealAge && len(j.Recipients) == 0 {
-		missing, hints = append(missing, "recipient"), append(hints, "--recipient age1… (HOLDFAST_RECIPIENT); `holdfast key new` makes a pair of keys")
+	if j.Seal != SealNone && len(j.Recipients) == 0 {
+		missing, hints = append(missing, "recipient"), append(hints, "--recipient age1… or --recipient FILE (HOLDFAST_RECIPIENT); `holdfast key new` makes a pair of keys")
 	}
 	if len(missing) == 0 {
 		return nil
@@ -64,7 +64,7 @@ func (r *reader) completeSources(d *draft, j *draftJob, path string) {
 			continue
 		}
 		if src.Secret && j.Seal == SealNone {
-			r.fault(j.places["seal"], "%s.seal: source %q is secret and is never stored unsealed; use seal: age, or take the source out of this job", path, src.Name)
+			r.fault(j.places["seal"], "%s.seal: source %q is secret and is never stored unsealed; remove seal: none, or take the source out of this job", path, src.Name)
 		}
 		j.Sources = append(j.Sources, src)
 	}
@@ -101,11 +101,13 @@ func (r *reader) completeRecipients(d *draft, j *draftJob, path string) {
 				k.Name, k.Expires.Format(time.DateOnly), j.Name)
 			j.expired = append(j.expired, Mistake{k.at.String(), text, k.at.line, k.at.column})
 		}
-		if !k.Passphrase.IsZero() && len(j.recipients) > 1 {
+		if !k.Passphrase.IsZero() && k.Format != seal.OpenPGP && len(j.recipients) > 1 {
 			r.fault(l.at, "%s.recipients: key %q is a passphrase, which must be the only key of a job", path, k.Name)
+			return
 		}
 		j.Recipients = append(j.Recipients, k.Key)
 	}
+	r.completeSeal(j, path)
 }
 
 func (r *reader) completeLevel(j *draftJob, path string) {
@@ -176,8 +178,8 @@ const soon = 30 * day
 func (r *reader) expiring(d *draft) []string {
 	var warnings []string
 	for _, k := range d.keys {
-		if !k.Expires.IsZero() && !r.hasExpired(k) && r.now.Add(soon).After(k.Expires) {
-			warnings = append(warnings, fmt.Sprintf("key %s expires on %s; make its successor now", k.Name, k.Expires.Format(time.DateOnly)))
+		if end := k.End(); !end.IsZero() && !r.hasExpired(k) && r.now.Before(end.Add(day)) && r.now.Add(soon).After(end) {
+			warnings = append(warnings, fmt.Sprintf("key %s expires on %s; make its successor now", k.Name, end.Format(time.DateOnly)))
 		}
 	}
 	return warnings

@@ -60,15 +60,17 @@ type Config struct {
 	switches   []Setting // of the environment alone
 }
 
-// Key is one holder of the right to open backups: age recipients, or a passphrase.
+// Key is one holder of the right to open backups: age recipients, OpenPGP public keys, or a passphrase.
 type Key struct {
 	Name       string
-	Recipients []string  // age recipients as texts that seal.ParseRecipient takes; none when the key is a passphrase
-	File       string    // the file the recipients were read from; "" when they stand in the configuration
-	Passphrase SecretRef // zero when the key is made of recipients
+	Recipients []string    // as texts that seal.ParseRecipient takes; none when the key is a passphrase
+	File       string      // the file the recipients were read from; "" when they stand in the configuration
+	Passphrase SecretRef   // zero when the key is made of recipients
+	Format     seal.Format // how a passphrase seals
 	Holder     string
 	Created    time.Time // day; zero: not known
 	Expires    time.Time // zero: never
+	Ends       time.Time // when the first of its OpenPGP keys expires by itself; zero: never
 	Retired    []RetiredKey
 }
 
@@ -139,8 +141,10 @@ type Seal string
 
 // The seals.
 const (
-	SealAge  Seal = "age"
-	SealNone Seal = "none"
+	SealAge     Seal = "age"
+	SealOpenPGP Seal = "openpgp"
+	SealOpenSSL Seal = "openssl"
+	SealNone    Seal = "none"
 )
 
 // Job is what one backup is made of. Everything it refers to is resolved.

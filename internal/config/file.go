@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -120,6 +119,11 @@ func (r *reader) readKey(e entry, s *section, k *draftKey) {
 		return err
 	})
 	s.secret("passphrase", &k.Passphrase)
+	k.Format = seal.Age
+	if s.choice("format", (*string)(&k.Format)) && k.Passphrase.IsZero() {
+		r.fault(s.placeOf("format"), "%s.format: has a meaning only beside passphrase; a public key tells its format itself", e.path)
+	}
+	k.Ends = ends(k.Recipients)
 	s.text("holder", &k.Holder)
 	s.date("created", &k.Created)
 	if s.date("expires", &k.Expires) {
@@ -136,49 +140,6 @@ func (r *reader) readKey(e entry, s *section, k *draftKey) {
 			k.Retired = append(k.Retired, old)
 		}
 	}
-}
-
-// checkRecipient validates an age recipient without repeating it: it may be an identity by mistake.
-func checkRecipient(text string) error {
-	if strings.HasPrefix(strings.ToUpper(text), "AGE-SECRET-KEY-") {
-		return errors.New("is an identity, the private half of a key; give the public half, which begins with age1, and keep the identity off this host")
-	}
-	if _, err := seal.ParseRecipient(text); err != nil {
-		return errors.New("is not a recipient; " + holdfast.Hint(err))
-	}
-	return nil
-}
-
-// readRecipients reads a file of recipients, one per line, with comments that begin with #.
-func readRecipients(file string) ([]string, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, fmt.Errorf("cannot be read: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFileSize {
-		return nil, fmt.Errorf("%s is not a file of recipients", file)
-	}
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("cannot be read: %w", err)
-	}
-	var recipients []string
-	for i, line := range strings.Split(string(raw), "\n") {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		if err := checkRecipient(line); err != nil {
-			return nil, fmt.Errorf("%s: line %d %w", file, i+1, err)
-		}
-		if !slices.Contains(recipients, line) {
-			recipients = append(recipients, line)
-		}
-	}
-	if len(recipients) == 0 {
-		return nil, fmt.Errorf("%s holds no recipient; it needs one per line", file)
-	}
-	return recipients, nil
 }
 
 func (r *reader) readSource(e entry) Source {
@@ -382,7 +343,7 @@ func (r *reader) readJob(e entry, s *section) *draftJob {
 // newJob returns a job with the defaults.
 func newJob(name holdfast.JobName, at place) *draftJob {
 	return &draftJob{
-		Job:    Job{Name: name, Seal: SealAge, Compression: seal.Zstd, Level: 1, Drill: newDrill()},
+		Job:    Job{Name: name, Compression: seal.Zstd, Level: 1, Drill: newDrill()},
 		at:     at,
 		places: map[string]place{},
 	}

@@ -381,7 +381,7 @@ func (r *reader) overlay(d *draft, flags Flags) overlaid {
 			j.places["seal"] = sealing.at
 			return nil
 		})
-		if len(recipients) > 0 && j.Seal == SealAge {
+		if len(recipients) > 0 && j.Seal != SealNone {
 			j.recipients = recipients
 			r.origins[path+"recipients"] = recipients[0].at
 			j.places["recipients"] = recipients[0].at
@@ -467,7 +467,11 @@ func (r *reader) overlayRecipients(d *draft, flags Flags) []located {
 	if len(texts) == 0 && file.text == "" {
 		for _, name := range []string{envRecipient, envRecipients} {
 			text, _ := r.lookup(name)
-			for _, one := range strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(", \t\r\n", c) }) {
+			list := strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(", \t\r\n", c) })
+			if strings.HasPrefix(strings.TrimSpace(text), armorBegin) {
+				list = []string{text}
+			}
+			for _, one := range list {
 				texts = append(texts, located{one, place{where: "environment " + name}})
 			}
 		}
@@ -495,11 +499,12 @@ func (r *reader) overlayRecipients(d *draft, flags Flags) []located {
 		case isKey(text):
 			refs = append(refs, located{text, l.at})
 		default:
-			if err := checkRecipient(text); err != nil {
-				r.fault(l.at, "%s", err)
+			key, err := RecipientKey(text)
+			if err != nil {
+				r.fault(l.at, "%s", holdfast.Sentence(err))
 				continue
 			}
-			add(Key{Recipients: []string{text}}, l.at)
+			add(key, l.at)
 		}
 	}
 	if file.text != "" {
@@ -512,7 +517,7 @@ func (r *reader) overlayRecipients(d *draft, flags Flags) []located {
 			r.fault(file.at, "%s", err)
 			return refs
 		}
-		add(Key{Recipients: recipients, File: path}, file.at)
+		add(Key{Format: seal.Age, Recipients: recipients, File: path, Ends: ends(recipients)}, file.at)
 	}
 	return refs
 }

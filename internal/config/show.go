@@ -72,10 +72,11 @@ func (s *settings) key(path string, k Key) {
 	switch {
 	case !k.Passphrase.IsZero():
 		s.add(path+"passphrase", k.Passphrase.String())
+		s.add(path+"format", string(k.Format))
 	case k.File != "":
 		s.add(path+"recipient_file", k.File)
 	default:
-		s.add(path+"recipient", strings.Join(k.Recipients, ", "))
+		s.add(path+"recipient", k.recipientText())
 	}
 	s.given(path+"holder", k.Holder)
 	s.day(path+"created", k.Created)

@@ -69,6 +69,9 @@ func (s *shape) names() []string {
 	return names
 }
 
+// formats are the ways to seal.
+func formats() []string { return []string{string(SealAge), string(SealOpenPGP), string(SealOpenSSL)} }
+
 // presets are the names that the exclude list of a file source takes after "preset:".
 func presets() []string { return []string{"caches", "logs", "node_modules"} }
 
@@ -100,9 +103,10 @@ func logShape() *shape {
 
 func keyShape() *shape {
 	return &shape{name: "key", doc: "A key has exactly one of recipient, recipient_file and passphrase.", fields: []field{
-		{name: "recipient", form: formText, example: "age1…", doc: "The public key of an age identity."},
-		{name: "recipient_file", form: formPath, example: "/etc/holdfast/ops.pub", doc: "File of age recipients, one per line; for the long post-quantum ones."},
-		{name: "passphrase", form: formSecret, example: "{file: /etc/holdfast/passphrase}", doc: "Seals to a passphrase instead. It must be the only key of its jobs, and this host can then read their backups."},
+		{name: "recipient", form: formText, example: "age1…", doc: "The public key of an age identity, or an armored OpenPGP public key."},
+		{name: "recipient_file", form: formPath, example: "/etc/holdfast/ops.asc", doc: "File of age recipients, one per line, for the long post-quantum ones; or of OpenPGP public keys, as `gpg --export` writes them, armored or not."},
+		{name: "passphrase", form: formSecret, example: "{file: /etc/holdfast/passphrase}", doc: "Seals to a passphrase instead, and this host can then read the backups. It must be the only key of its jobs; only one of format openpgp may stand beside OpenPGP keys."},
+		{name: "format", form: formChoice, fallback: "age", choices: formats(), doc: "How the passphrase seals: as age does, as `gpg --symmetric` (openpgp), or as `openssl enc -aes-256-cbc -pbkdf2` (openssl, which does not notice a changed file by itself)."},
 		{name: "holder", form: formText, example: "Anna, +49 30 123456", doc: "Who keeps the identity and how to reach them; printed where it is needed."},
 		{name: "created", form: formDate, example: "2026-07-24", doc: "The day on which the key was made, for its age. `key new`, `key rotate` and `init` write it."},
 		{name: "expires", form: formDate, example: "2027-11-22", doc: "The last day on which backups may be sealed to this key."},
@@ -196,7 +200,7 @@ func jobShape() *shape {
 		{name: "sources", form: formTexts, needed: true, example: "[db, config]", doc: "Names of sources, backed up in this order."},
 		{name: "store", form: formText, needed: true, example: "main", doc: "Name of the store."},
 		{name: "recipients", form: formTexts, example: "[ops]", doc: "Names of keys to seal to. Each of them alone can open the backup. Needed unless seal is none."},
-		{name: "seal", form: formChoice, fallback: "age", choices: []string{string(SealAge), string(SealNone)}, doc: "How items are sealed. `none` stores them readable for whoever reads the store, and is refused for secret sources."},
+		{name: "seal", form: formChoice, fallback: "what the recipients are made for", example: "age", choices: append(formats(), string(SealNone)), doc: "How items are sealed; it follows from the recipients. `none` stores them readable for whoever reads the store, and is refused for secret sources."},
 		{name: "compression", form: formChoice, fallback: "zstd", choices: []string{string(seal.Zstd), string(seal.Gzip), string(seal.None)}, doc: "How items are compressed before they are sealed."},
 		{name: "level", form: formNumber, fallback: "1", min: 1, max: maxLevel, doc: "Level of the compression: 1 to 22 for zstd, 1 to 9 for gzip."},
 		{name: "workers", form: formNumber, fallback: "0", min: 0, max: 256, doc: "Threads that compress; 0 is one per processor."},
@@ -237,12 +241,12 @@ func Variables() []Variable {
 		{envConfig, "The configuration file.", "/etc/holdfast/holdfast.yaml for root, else $XDG_CONFIG_HOME/holdfast/holdfast.yaml", "--config"},
 		{envSource, "What to back up, one per line: a PostgreSQL URL or keyword/value text, `sqlite:PATH`, `files:PATH`, the path of a SQLite file or folder, or the name of a source of the file.", "the job's", "--source"},
 		{envStore, "Where backups are kept: the path of a folder, or the name of a store of the file.", "the job's", "--store, --to"},
-		{envRecipient, "Whom to seal to: an age recipient, or the name of a key of the file.", "the job's", "--recipient"},
+		{envRecipient, "Whom to seal to: an age recipient, a file of recipients or of an OpenPGP public key, or the name of a key of the file.", "the job's", "--recipient"},
 		{envRecipients, "Several of them, separated by commas or blanks.", "the job's", "--recipient"},
-		{envRecipientsFile, "File of age recipients, one per line.", "none", "--recipients-file"},
+		{envRecipientsFile, "File of age recipients, one per line, or of OpenPGP public keys.", "none", "--recipients-file"},
 		{envIdentity, "File of the identity that opens backups.", "none", "--identity"},
 		{envJob, "The job: one of the file, or the name of the job made of HOLDFAST_SOURCE.", "default", "--job"},
-		{envSeal, "How items are sealed: age or none.", "age", "--seal"},
+		{envSeal, "How items are sealed: age, openpgp, openssl or none.", "what the recipients are made for", "--seal"},
 		{envCompression, "How items are compressed: zstd, gzip or none.", "zstd", "--compression"},
 		{envLevel, "Level of the compression, 1 to 22.", "1", "--level"},
 		{envState, "Folder of locks, the signer and the records of runs.", "/var/lib/holdfast for root, else $XDG_STATE_HOME/holdfast", "--state"},

@@ -124,10 +124,15 @@ func (t *template) key(k Key) {
 	switch {
 	case !k.Passphrase.IsZero():
 		t.secret(2, "passphrase", k.Passphrase)
+		t.value(2, keyShape(), "format", string(k.Format))
 	case k.File != "":
 		t.line(2, "recipient_file: "+quoteText(k.File))
 	case len(k.Recipients) > 0:
-		t.line(2, "recipient: "+k.Recipients[0])
+		text := k.Recipients[0]
+		if strings.Contains(text, "\n") {
+			text = quoteText(text)
+		}
+		t.line(2, "recipient: "+text)
 	}
 	t.value(2, keyShape(), "holder", k.Holder)
 	t.day(2, keyShape(), "created", k.Created)

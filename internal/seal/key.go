@@ -171,6 +171,30 @@ func RecipientOf(i Identity) Recipient {
 	return nil
 }
 
+// RecipientsAmong returns the recipients, of those that identities open, that have one of the key IDs; without any key IDs
+// the recipients of the first format that can be sealed to. It is for sealing something to those who opened a stream.
+func RecipientsAmong(identities []Identity, keyIDs []string) []Recipient {
+	var found []Recipient
+	add := func(r Recipient) {
+		wanted := slices.Contains(keyIDs, r.KeyID()) || len(keyIDs) == 0
+		known := slices.ContainsFunc(found, func(other Recipient) bool { return other.KeyID() == r.KeyID() })
+		if wanted && !known && CheckRecipients(append(slices.Clone(found), r)) == nil {
+			found = append(found, r)
+		}
+	}
+	for _, i := range identities {
+		if r := RecipientOf(i); r != nil {
+			add(r)
+		}
+		if p, ok := i.(*Passphrase); ok {
+			for _, format := range p.Formats() {
+				add(p.For(format))
+			}
+		}
+	}
+	return found
+}
+
 // maxIdentities bounds what is read of a file of identities.
 const maxIdentities = 1 << 20
 

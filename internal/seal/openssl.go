@@ -3,6 +3,7 @@ package seal
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
@@ -13,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"holdfast"
 )
@@ -134,7 +136,7 @@ func openOpenSSL(r io.Reader, opt ReadOptions) (io.Reader, error) {
 			return newOpenSSLReader(r, key, iv)
 		}
 	}
-	return nil, noIdentity("a passphrase")
+	return nil, noIdentity(cmp.Or(strings.Join(opt.SealedTo, ", "), "a passphrase"))
 }
 
 // opensslReader decrypts the blocks of r. Nothing it hands on was authenticated; a wrong key is noticed at the end,

@@ -67,7 +67,7 @@ func (r pgpRecipient) unfit(now time.Time) string {
 	why := "has no subkey that encrypts"
 	for _, subkey := range e.Subkeys {
 		binding, err := subkey.LatestValidBindingSignature(time.Time{}, nil)
-		if err != nil || !subkey.PublicKey.PubKeyAlgo.CanEncrypt() || binding.FlagsValid && !binding.FlagEncryptStorage && !binding.FlagEncryptCommunications {
+		if err != nil || !encrypts(subkey.PublicKey, binding) {
 			continue
 		}
 		switch name := fmt.Sprintf("its subkey %016X ", subkey.PublicKey.KeyId); {
@@ -89,10 +89,11 @@ func when(key *packet.PublicKey, signature *packet.Signature, now time.Time) str
 	if now.Before(key.CreationTime) {
 		return "is of the future: it was made on " + key.CreationTime.UTC().Format(time.DateOnly)
 	}
-	if signature.KeyLifetimeSecs == nil {
-		return "expired"
+	end, ends := expiry(key, signature)
+	if !ends {
+		return "expired" // its signature did, if not the key
 	}
-	return "expired on " + key.CreationTime.Add(time.Duration(*signature.KeyLifetimeSecs)*time.Second).UTC().Format(time.DateOnly)
+	return "expired on " + end.Format(time.DateOnly)
 }
 
 // CheckNow reports whether recipients can be sealed to today: OpenPGP keys expire and are revoked.
@@ -105,6 +106,50 @@ func CheckNow(recipients []Recipient, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// ExpiryOf returns when an OpenPGP key cannot be sealed to any more because it expires; false for what never does.
+func ExpiryOf(r Recipient) (time.Time, bool) {
+	key, ok := r.(pgpRecipient)
+	if !ok {
+		return time.Time{}, false
+	}
+	self, err := key.entity.PrimarySelfSignature(time.Time{}, nil)
+	if err != nil {
+		return time.Time{}, false
+	}
+	end, ends := expiry(key.entity.PrimaryKey, self)
+	var last time.Time
+	for _, subkey := range key.entity.Subkeys {
+		binding, err := subkey.LatestValidBindingSignature(time.Time{}, nil)
+		if err != nil || !encrypts(subkey.PublicKey, binding) || subkey.Revoked(binding, time.Time{}) {
+			continue
+		}
+		subkeyEnd, subkeyEnds := expiry(subkey.PublicKey, binding)
+		if !subkeyEnds {
+			return end, ends
+		}
+		if subkeyEnd.After(last) {
+			last = subkeyEnd
+		}
+	}
+	if !last.IsZero() && (!ends || last.Before(end)) {
+		return last, true
+	}
+	return end, ends
+}
+
+// expiry is when a key expires by the signature that binds it.
+func expiry(key *packet.PublicKey, signature *packet.Signature) (time.Time, bool) {
+	if signature.KeyLifetimeSecs == nil || *signature.KeyLifetimeSecs == 0 {
+		return time.Time{}, false
+	}
+	return key.CreationTime.Add(time.Duration(*signature.KeyLifetimeSecs) * time.Second).UTC(), true
+}
+
+// encrypts reports whether a subkey is meant to be sealed to.
+func encrypts(key *packet.PublicKey, binding *packet.Signature) bool {
+	return key.PubKeyAlgo.CanEncrypt() && (!binding.FlagsValid || binding.FlagEncryptStorage || binding.FlagEncryptCommunications)
 }
 
 const pgpBegin = "-----BEGIN PGP "

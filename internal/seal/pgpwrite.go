@@ -17,7 +17,7 @@ const s2kCount = 65011712
 
 // newPGPWriter begins a message as RFC 4880 has it, the one form that gpg 2.2 opens too: AES-256 with a check of the
 // integrity at the end, no compression, and a binary literal packet. (In a text one gpg would drop every CR.)
-func newPGPWriter(w io.Writer, recipients []Recipient) (io.WriteCloser, error) {
+func newPGPWriter(w io.Writer, recipients []Recipient, toExpired bool) (io.WriteCloser, error) {
 	config := &packet.Config{
 		DefaultCipher: packet.CipherAES256,
 		S2KConfig:     &s2k.Config{S2KMode: s2k.IteratedSaltedS2K, Hash: crypto.SHA256, S2KCount: s2kCount},
@@ -30,7 +30,11 @@ func newPGPWriter(w io.Writer, recipients []Recipient) (io.WriteCloser, error) {
 	for _, r := range recipients {
 		switch r := r.(type) {
 		case pgpRecipient:
-			key, err := r.sealingKey(now)
+			at := now
+			if end, ends := ExpiryOf(r); ends && toExpired && end.Before(now) {
+				at = end.Add(-time.Second)
+			}
+			key, err := r.sealingKey(at)
 			if err != nil {
 				return nil, err
 			}

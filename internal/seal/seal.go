@@ -47,6 +47,9 @@ type Options struct {
 	Level int
 	// Recipients can open the stream. There must be one, unless Plain.
 	Recipients []Recipient
+	// ToExpired seals also to OpenPGP keys that have expired, though not to revoked ones. It is for what must be kept now,
+	// whatever was forgotten: the details of a drill, a safety copy.
+	ToExpired bool
 	// Plain says that the stream is not to be encrypted. Then there must be no recipient.
 	Plain bool
 	// Workers is the number of goroutines that compress. 0 means one for each core, at most 8.

@@ -69,7 +69,7 @@ func NewWriter(w io.Writer, opt Options) (*Writer, error) {
 		ended:  make(chan struct{}),
 	}
 	if !opt.Plain {
-		if s.cipher, s.how, err = encrypt(s.output, opt.Recipients); err != nil {
+		if s.cipher, s.how, err = encrypt(s.output, opt); err != nil {
 			return nil, fmt.Errorf("seal: %w", err)
 		}
 	}
@@ -91,10 +91,11 @@ func NewWriter(w io.Writer, opt Options) (*Writer, error) {
 }
 
 // encrypt begins an encrypted stream on w, in the format of the recipients.
-func encrypt(w io.Writer, recipients []Recipient) (io.WriteCloser, Opening, error) {
-	switch format := recipients[0].Format(); format {
+func encrypt(w io.Writer, opt Options) (io.WriteCloser, Opening, error) {
+	recipients := opt.Recipients
+	switch format := opt.Format(); format {
 	case OpenPGP:
-		s, err := newPGPWriter(w, recipients)
+		s, err := newPGPWriter(w, recipients, opt.ToExpired)
 		return s, Opening{Format: format}, err
 	case OpenSSL:
 		passphrase, ok := recipients[0].(*Passphrase)
