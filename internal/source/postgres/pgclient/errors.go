@@ -24,7 +24,7 @@ func explainConnect(err error, p Params) error {
 		return explainRefusal(&Error{Code: refused.Code, Message: refused.Message}, p)
 	}
 	cause := p.Mask(rootCause(err))
-	wrapped := fmt.Errorf("connect to %s: %s", p.Where(), cause)
+	wrapped := silence(cause, p)
 	var (
 		dns       *net.DNSError
 		authority x509.UnknownAuthorityError
@@ -39,7 +39,16 @@ func explainConnect(err error, p Params) error {
 	case strings.Contains(cause, "refused TLS"):
 		return holdfast.WithHint(wrapped, "the server does not offer TLS: turn ssl on there, or choose another sslmode")
 	}
-	return holdfast.WithHint(wrapped, "no server answers there: check that it runs, and host and port")
+	return explainSilence(cause, p)
+}
+
+func silence(cause string, p Params) error {
+	return fmt.Errorf("connect to %s: %s", p.Where(), cause)
+}
+
+// explainSilence tells that no server answered.
+func explainSilence(cause string, p Params) error {
+	return holdfast.WithHint(silence(cause, p), "no server answers there: check that it runs, and host and port")
 }
 
 // explainRefusal tells why a server did not let a role in.

@@ -323,6 +323,9 @@ func QuoteKeyword(value string) string {
 // Where tells in messages which server is meant.
 func (p Params) Where() string {
 	host, port := p["host"], p["port"]
+	if name := p["container"]; name != "" {
+		return fmt.Sprintf("container %q", name)
+	}
 	if port == "" {
 		port = "5432"
 	}

@@ -31,6 +31,12 @@ func Fitting(ctx context.Context, site Site, name string, major int) (Program, e
 		return list[best], nil
 	}
 	hint := fmt.Sprintf("install postgresql-client-%d", major)
+	if inside, ok := site.(*Container); ok {
+		if len(list) == 0 {
+			return Program{}, inside.lacks(name)
+		}
+		hint = "use an image whose programs are as new as its server"
+	}
 	if len(list) == 0 {
 		return Program{}, holdfast.WithHint(fmt.Errorf("%s is not on %s", name, site), hint)
 	}
