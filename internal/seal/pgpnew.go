@@ -28,11 +28,7 @@ var userIDRule = regexp.MustCompile(`^([^()<>]*[^()<> ]) ?(?:<([^()<> ]+@[^()<> 
 // NewOpenPGPKey makes an OpenPGP key pair for name ("Ops" or "Ops <ops@example.com>") that gpg --import takes, and returns
 // both halves armored. It never expires. The private half is locked by passphrase, unless that is zero.
 func NewOpenPGPKey(kind KeyKind, name string, passphrase holdfast.Secret) (private holdfast.Secret, public string, err error) {
-	config := &packet.Config{
-		DefaultHash: crypto.SHA512, DefaultCipher: packet.CipherAES256,
-		S2KConfig: &s2k.Config{S2KMode: s2k.IteratedSaltedS2K, Hash: crypto.SHA256, S2KCount: s2kCount},
-		Time:      time.Now,
-	}
+	config := lockConfig()
 	switch kind {
 	case OpenPGPCurve25519:
 		config.Algorithm, config.Curve = packet.PubKeyAlgoEdDSA, packet.Curve25519
@@ -64,4 +60,13 @@ func NewOpenPGPKey(kind KeyKind, name string, passphrase holdfast.Secret) (priva
 		return holdfast.Secret{}, "", fmt.Errorf("write an OpenPGP key: %w", err)
 	}
 	return holdfast.NewSecret(text), public, nil
+}
+
+// lockConfig says how private keys are written and locked.
+func lockConfig() *packet.Config {
+	return &packet.Config{
+		DefaultHash: crypto.SHA512, DefaultCipher: packet.CipherAES256,
+		S2KConfig: &s2k.Config{S2KMode: s2k.IteratedSaltedS2K, Hash: crypto.SHA256, S2KCount: s2kCount},
+		Time:      time.Now,
+	}
 }
