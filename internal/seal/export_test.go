@@ -2,7 +2,10 @@ package seal
 
 import "holdfast"
 
-const ChunkSize = chunkSize
+const (
+	ChunkSize   = chunkSize
+	LeastJudged = leastJudged
+)
 
 // NewCheapPassphrase is NewPassphrase with work that is no protection and takes no time.
 func NewCheapPassphrase(text holdfast.Secret) (*Passphrase, error) {
