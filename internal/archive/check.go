@@ -77,11 +77,11 @@ func parseCheck(name string) (CheckEntry, bool) {
 	return entry, errors.Join(jobErr, timeErr, idErr) == nil && entry.name("json") == name
 }
 
-// Opens proves that the identity alone opens b: its facts are read to their authenticated end, and thrown away. It fails
-// with seal.ErrNoIdentity when b is not sealed to it, and with holdfast.ErrDifference when b is damaged.
-func (b *Backup) Opens(ctx context.Context, identity seal.Identity) error {
+// Opens proves that the identities alone, one with its passphrase mostly, open b: its facts are read to their authenticated end, and thrown away. It fails
+// with seal.ErrNoIdentity when b is not sealed to them, and with holdfast.ErrDifference when b is damaged.
+func (b *Backup) Opens(ctx context.Context, identities ...seal.Identity) error {
 	alone := *b.archive
-	alone.opt.Identities = []seal.Identity{identity}
+	alone.opt.Identities = identities
 	with := *b
 	with.archive = &alone
 	_, err := with.facts(ctx)

@@ -32,8 +32,8 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 
 func (f *storeFlags) addIdentity(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVarP(&f.Identity, "identity", "i", "", "`FILE` with what opens backups: age identities or OpenPGP private keys")
-	flags.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` with the passphrase of backups sealed to one, or of a locked OpenPGP key (mode 0600)")
+	flags.StringVarP(&f.Identity, "identity", "i", "", "`FILE` with the identity that opens backups: of age, or an OpenPGP private key; it may be locked")
+	flags.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` with the passphrase, for backups sealed to one or an identity that is locked (mode 0600)")
 	f.addSigners(cmd)
 }
 
@@ -46,14 +46,11 @@ func (f *storeFlags) addSigners(cmd *cobra.Command) {
 func (a *app) identities(ctx context.Context, cfg *config.Config, f *storeFlags) ([]seal.Identity, error) {
 	var all []seal.Identity
 	if cfg.Identity != "" {
-		file, err := os.Open(cfg.Identity)
+		read, err := a.identityFile(ctx, cfg.Identity, f.passphrase)
 		if err != nil {
-			return nil, holdfast.WithHint(fmt.Errorf("%w: read the identity: %w", holdfast.ErrUsage, err), "give the file that `holdfast init` or `holdfast key new` wrote with --identity")
+			return nil, err
 		}
-		defer file.Close()
-		if all, err = seal.ParseIdentities(file); err != nil {
-			return nil, fmt.Errorf("identity %s: %w", cfg.Identity, err)
-		}
+		all = append(all, read...)
 	}
 	if f.passphrase != "" {
 		secret, err := config.SecretFile(f.passphrase).Resolve(ctx)
@@ -167,11 +164,11 @@ func (a *app) pick(ctx context.Context, repo *archive.Archive, f *storeFlags, ar
 	return b, nil
 }
 
-// regular leaves out safety copies: nobody means them by "the newest".
+// regular leaves out safety copies, and backups for which a re-sealed copy stands: nobody means them by "the newest".
 func regular(entries []archive.Entry) []archive.Entry {
 	var kept []archive.Entry
 	for _, entry := range entries {
-		if entry.Kind != "safety" {
+		if entry.Kind != "safety" && !entry.Superseded() {
 			kept = append(kept, entry)
 		}
 	}

@@ -61,7 +61,8 @@ type app struct {
 	Process
 	flags   globalFlags
 	printer *printer
-	held    held // by a restore with hooks
+	held    held                       // by a restore with hooks
+	opened  map[string][]seal.Identity // by the path of their file, so that a passphrase is asked for once
 
 	unusable error // why a configured key opens nothing here
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -75,7 +76,7 @@ func (a *app) init(ctx context.Context, f *initFlags) error {
 	if err != nil {
 		return err
 	}
-	kit, err := a.initKeys(f, cfg, &job)
+	kit, err := a.initKeys(ctx, f, cfg, &job)
 	if err != nil {
 		return err
 	}
@@ -220,7 +221,7 @@ type kit struct {
 }
 
 // initKeys makes the key pair, or takes the recipients that were given.
-func (a *app) initKeys(f *initFlags, cfg *config.Config, job *config.Job) (kit, error) {
+func (a *app) initKeys(ctx context.Context, f *initFlags, cfg *config.Config, job *config.Job) (kit, error) {
 	if err := a.givenRecipients(f, job); err != nil {
 		return kit{}, err
 	}
@@ -240,11 +241,18 @@ func (a *app) initKeys(f *initFlags, cfg *config.Config, job *config.Job) (kit, 
 		k.identity = ""
 		return k, nil
 	}
-	recipient, err := a.newKey(k.identity, f.hybrid)
+	n := newKey{kind: string(seal.X25519)}
+	if f.hybrid {
+		n.kind = string(seal.Hybrid)
+	}
+	pair, err := a.makePair(ctx, n, cfg.Host)
 	if err != nil {
 		return kit{}, err
 	}
-	job.Recipients = []config.Key{{Name: "ops", Recipients: []string{recipient}, Holder: f.holder}}
+	if err := writePrivate(k.identity, pair.file); err != nil {
+		return kit{}, err
+	}
+	job.Recipients = []config.Key{{Name: "ops", Recipients: []string{pair.recipient}, Holder: f.holder, Created: a.Now().UTC()}}
 	return k, nil
 }
 
@@ -277,9 +285,11 @@ func (a *app) writeKit(k kit, cfg *config.Config, job config.Job, key seal.Publi
 	if len(text) > 0 && text[len(text)-1] != '\n' {
 		text = append(text, '\n')
 	}
-	text = append(text, (strings.TrimSuffix(seal.AllowedSignersLine(cfg.Host, key), "\n") + "\n")...)
-	if err := durable.WriteFile(signers, text, 0o644); err != nil {
-		return fmt.Errorf("write the allowed signers: %w", err)
+	line := strings.TrimSpace(seal.AllowedSignersLine(cfg.Host, key))
+	if !slices.Contains(strings.Split(string(text), "\n"), line) {
+		if err := durable.WriteFile(signers, append(text, line+"\n"...), 0o644); err != nil {
+			return fmt.Errorf("write the allowed signers: %w", err)
+		}
 	}
 	sheet := filepath.Join(k.dir, "RECOVERY-"+string(job.Name)+".txt")
 	if err := durable.WriteFile(sheet, []byte(a.recoverySheet(k, cfg, job, key, path)), 0o600); err != nil {
@@ -292,16 +302,28 @@ func (a *app) recoverySheet(k kit, cfg *config.Config, job config.Job, key seal.
 	var b strings.Builder
 	fmt.Fprintf(&b, "RECOVERY SHEET of job %s on host %s, made %s\n\n", job.Name, cfg.Host, a.Now().UTC().Format("2006-01-02"))
 	fmt.Fprintf(&b, "Backups are in      %s\nConfiguration       %s (on the host; not needed to restore)\n", job.Store.Path, path)
+	openPGP := false
 	for _, recipient := range job.Recipients {
 		fmt.Fprintf(&b, "Sealed to           %s, kept by %s\n", strings.Join(keyIDs(recipient), ", "), orUnknown(recipient.Holder))
-	}
-	fmt.Fprintf(&b, "Signed by           %s\n\n", key.Fingerprint())
-	identity, form, programs := "identity.txt", "age -d -i identity.txt app.sql.zst.age", "age"
-	for _, recipient := range job.Recipients[0].SealRecipients() {
-		if recipient.Format() == seal.OpenPGP {
-			identity, form, programs = "identity.asc", "gpg --import identity.asc; gpg -d app.sql.zst.gpg", "gpg"
+		for _, old := range recipient.Retired {
+			fmt.Fprintf(&b, "  before %s  %s, kept by %s: needed for backups of that time\n", old.Until.Format("2006-01-02"), strings.Join(old.IDs, ", "), orUnknown(old.Holder))
+		}
+		for _, info := range keyInfos(recipient, a.Now()) {
+			openPGP = openPGP || info.Fingerprint != ""
 		}
 	}
+	identity, program := "identity.txt", "age"
+	if openPGP {
+		identity, program = "identity.asc", "gpg"
+	}
+	if k.identity != "" {
+		identity = filepath.Base(k.identity)
+	}
+	form := "age -d -i " + identity + " app.sql.zst.age"
+	if openPGP {
+		form = "gpg --import " + identity + "; gpg -d app.sql.zst.gpg"
+	}
+	fmt.Fprintf(&b, "Signed by           %s\n\n", key.Fingerprint())
 	b.WriteString("Keep this sheet, " + identity + " and allowed_signers together, away from the host, in two places.\n" +
 		"Whoever has " + identity + " can read every backup. Without it nobody can.\n\n" +
 		"To restore, on any machine with holdfast and a copy of the store:\n\n" +
@@ -309,7 +331,7 @@ func (a *app) recoverySheet(k kit, cfg *config.Config, job config.Job, key seal.
 		"  holdfast drill   --store STORE --identity " + identity + "\n" +
 		"  holdfast restore --store STORE --identity " + identity + " --latest --to postgres://USER@HOST/NEW_DATABASE --to FOLDER\n\n" +
 		"Without holdfast: every backup's folder, STORE/data/" + string(job.Name) + "/TIME.ID/, has a RESTORE.txt with the exact commands of\n" +
-		programs + ", zstd, tar, psql and sqlite3. The form is:\n\n" +
+		program + ", zstd, tar, psql and sqlite3. The form is:\n\n" +
 		"  " + form + " | zstd -d | psql -X -v ON_ERROR_STOP=1 NEW_DATABASE\n\n" +
 		"To check who made a backup:\n\n" +
 		"  ssh-keygen -Y verify -f allowed_signers -I " + cfg.Host + " -n holdfast-manifest \\\n" +

@@ -55,7 +55,7 @@ func (a *app) showList(entries []archive.Entry) error {
 		for _, e := range entries {
 			a.printJSON(map[string]any{
 				"id": e.ID, "job": e.Job, "time": e.Time, "kind": e.Kind, "state": e.State(), "complete": e.Complete, "sealed": e.Sealed,
-				"format": e.Format, "stored": e.Size, "pinned": e.Pinned,
+				"format": e.Format, "stored": e.Size, "pinned": e.Pinned, "superseded_by": e.SupersededBy, "resealed_from": e.From,
 			})
 		}
 		return nil
@@ -88,6 +88,12 @@ func remarks(e archive.Entry) string {
 	}
 	if e.Format == seal.OpenSSL {
 		all = append(all, "openssl, unauthenticated")
+	}
+	if e.From != "" {
+		all = append(all, "re-sealed from "+string(e.From))
+	}
+	if e.Superseded() {
+		all = append(all, "superseded by "+string(e.SupersededBy))
 	}
 	if e.Pinned {
 		all = append(all, "pinned")
@@ -168,6 +174,13 @@ func (a *app) show(ctx context.Context, repo *archive.Archive, b *archive.Backup
 		return errors.Join(problems...)
 	}
 	a.showManifest(b, missing)
+	if b.Manifest.Resealed != nil {
+		origin, err := b.Origin(ctx)
+		if err != nil {
+			return errors.Join(append(problems, err)...)
+		}
+		a.showOrigin(origin)
+	}
 	for _, p := range proofs {
 		fmt.Fprintf(a.Out, "proof       %s  %s  by %s on %s; %d facts compared, %d differences\n", p.Time.Format(time.RFC3339), p.Verdict, p.Who, p.Host, p.Facts, p.Differences)
 	}
@@ -188,6 +201,9 @@ func (a *app) showManifest(b *archive.Backup, missing map[holdfast.SourceName]st
 	}
 	fmt.Fprintf(a.Out, "backup      %s (%s, %s)\njob         %s on host %s\nbegun       %s\nfinished    %s\nsealed      %s\nsigned by   %s\nmanifest    sha256 %s\n",
 		m.ID, m.Kind, b.Entry.State(), m.Job, m.Host, m.Time.Format(time.RFC3339), m.Finished.Format(time.RFC3339), sealed, b.Signer, b.Digest)
+	if r := m.Resealed; r != nil {
+		fmt.Fprintf(a.Out, "re-sealed   from %s on %s by %s on %s\n", r.From, r.Time.Format(time.RFC3339), r.Who, r.Host)
+	}
 	if m.Reason != "" {
 		fmt.Fprintf(a.Out, "reason      %s\n", m.Reason)
 	}
@@ -209,6 +225,15 @@ func (a *app) showManifest(b *archive.Backup, missing map[holdfast.SourceName]st
 	}
 	w.Flush()
 	fmt.Fprintln(a.Out)
+}
+
+// showOrigin tells who signed the backup that a re-sealed copy was made from.
+func (a *app) showOrigin(origin archive.Origin) {
+	checked := ""
+	if !origin.Trusted {
+		checked = "; signer not checked"
+	}
+	fmt.Fprintf(a.Out, "original    %s, signed by %s%s\n", origin.Manifest.ID, origin.Signer, checked)
 }
 
 func (a *app) showFacts(s source.Stored) {

@@ -41,6 +41,9 @@ type Config struct {
 	// Selected is the job named by flag or environment, or the one made of their sources; "" when neither was given.
 	Selected holdfast.JobName
 
+	// Given holds the keys that flags or environment name, or give themselves; none when neither does.
+	Given []Key
+
 	// PostgresEnv holds every variable of PostgreSQL's own (PGHOST, PGSERVICE, …) that is set, but PGPASSWORD. The
 	// client programs need them handed on; pgx reads the process environment by itself.
 	PostgresEnv map[string]string

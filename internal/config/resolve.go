@@ -282,6 +282,11 @@ func (r *reader) finish(d draft, flags Flags, seals bool) (*Config, error) {
 	} else if len(c.Stores) == 1 {
 		c.Store = c.Stores[0]
 	}
+	for _, l := range o.recipients {
+		if k, found := named(d.keys, l.text, func(k draftKey) string { return k.Name }); found {
+			c.Given = append(c.Given, k.Key)
+		}
+	}
 	for _, j := range d.jobs {
 		r.overlayDrill(j, flags, "jobs."+string(j.Name)+".drill")
 		if err := r.complete(&d, j); err != nil {
@@ -344,9 +349,10 @@ func (r *reader) overlayHost(c *Config, flags Flags) {
 
 // overlaid is what overlay found besides what it changed in the draft.
 type overlaid struct {
-	selected holdfast.JobName
-	store    given // name of the store, once it is known
-	warnings []string
+	selected   holdfast.JobName
+	store      given // name of the store, once it is known
+	warnings   []string
+	recipients []located // names of keys
 }
 
 // overlay puts what describes jobs over the draft.
@@ -362,6 +368,7 @@ func (r *reader) overlay(d *draft, flags Flags) overlaid {
 	r.overlaySources(d, flags, &o)
 	o.store = r.overlayStore(d, flags)
 	recipients := r.overlayRecipients(d, flags)
+	o.recipients = recipients
 	for _, j := range d.jobs {
 		path := "jobs." + string(j.Name) + "."
 		if o.store.found() {

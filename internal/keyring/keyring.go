@@ -34,7 +34,7 @@ const maxFile = 1 << 20
 
 // File is a configuration file that is being changed, under a lock on its folder. It is not safe for concurrent use.
 type File struct {
-	path   string // without symbolic links
+	path   string // absolute, without symbolic links
 	folder *os.File
 	info   fs.FileInfo
 	was    []byte
@@ -45,6 +45,9 @@ type File struct {
 // holdfast.ErrBusy. Close lets it go.
 func Open(path string) (*File, error) {
 	path, err := filepath.EvalSymlinks(path)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: find the configuration: %w", holdfast.ErrUsage, err)
 	}

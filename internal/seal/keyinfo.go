@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -14,12 +15,12 @@ import (
 
 // KeyInfo tells what a key is. It holds nothing secret.
 type KeyInfo struct {
-	Kind        string   // "x25519", "hybrid", "openpgp-ed25519", "openpgp-rsa4096", …
-	ID          string   // as Recipient.KeyID has it
-	Fingerprint string   // of OpenPGP keys
-	UserIDs     []string // of OpenPGP keys
-	Uses        []string // what the key may be used for: "seal", "sign", "certify", "authenticate"
-	Created     time.Time
+	Kind        string    // "x25519", "hybrid", "openpgp-ed25519", "openpgp-rsa4096", …
+	ID          string    // as Recipient.KeyID has it
+	Fingerprint string    // of OpenPGP keys
+	UserIDs     []string  // of OpenPGP keys
+	Uses        []string  // what the key may be used for: "seal", "sign", "certify", "authenticate"
+	Created     time.Time // zero: not known
 	Expires     time.Time // zero: never
 	Private     bool      // the private half is there
 	Locked      bool      // under a passphrase
@@ -45,7 +46,7 @@ func Inspect(data []byte, now time.Time) ([]KeyInfo, error) {
 		var found []KeyInfo
 		for _, one := range identities {
 			info := InfoOf(RecipientOf(one), now)
-			info.Private = true
+			info.Private, info.Created = true, createdIn(data)
 			found = append(found, info)
 		}
 		return found, nil
@@ -64,6 +65,18 @@ func Inspect(data []byte, now time.Time) ([]KeyInfo, error) {
 		found = append(found, InfoOf(r, now))
 	}
 	return found, nil
+}
+
+var createdLine = regexp.MustCompile(`(?m)^# created: (\S+)\r?$`)
+
+// createdIn is when a file of one age identity was made, as age-keygen notes it.
+func createdIn(data []byte) time.Time {
+	if all := createdLine.FindAllSubmatch(data, 2); len(all) == 1 {
+		if at, err := time.Parse(time.RFC3339, string(all[0][1])); err == nil {
+			return at.UTC()
+		}
+	}
+	return time.Time{}
 }
 
 // InfoOf tells what a recipient is.
