@@ -40,7 +40,7 @@ func (a *app) keyRotateCommand() *cobra.Command {
 	}
 	f.newKey.add(cmd)
 	flags := cmd.Flags()
-	flags.StringVarP(&f.out, "out", "o", "", "the new `FILE` with the identity (default: NAME-DAY.txt or .asc in the folder holdfast-recovery-HOST)")
+	flags.StringVarP(&f.out, "out", "o", "", "the new `FILE` with the identity (default: NAME-ID.txt or .asc in the folder holdfast-recovery-HOST)")
 	flags.StringVarP(&f.recipient, "recipient", "r", "", "seal to this age `RECIPIENT` instead of making a key")
 	flags.StringVar(&f.recipientFile, "recipient-file", "", "seal to the public key in `FILE` instead of making one")
 	flags.StringVar(&f.holder, "holder", "", "who keeps the new identity (default: who kept the old one)")
@@ -145,7 +145,7 @@ func (a *app) newHalf(ctx context.Context, cfg *config.Config, r *rotation, f ro
 			return err
 		}
 		r.pair, r.infos = &pair, []seal.KeyInfo{pair.info}
-		if r.out, err = a.rotationOut(cfg, r.old.Name, f); err != nil {
+		if r.out, err = rotationOut(cfg, r.old.Name, pair.info.ID, f); err != nil {
 			return err
 		}
 	}
@@ -184,14 +184,14 @@ func (a *app) givenHalf(f rotateFlags) ([]seal.KeyInfo, error) {
 }
 
 // rotationOut is where the new identity goes: into a new file.
-func (a *app) rotationOut(cfg *config.Config, name string, f rotateFlags) (string, error) {
+func rotationOut(cfg *config.Config, name, id string, f rotateFlags) (string, error) {
 	out := f.out
 	if out == "" {
 		end := ".txt"
 		if f.openPGP() {
 			end = ".asc"
 		}
-		out = filepath.Join("holdfast-recovery-"+cfg.Host, fmt.Sprintf("%s-%s%s", name, a.Now().UTC().Format("20060102T150405Z"), end))
+		out = filepath.Join("holdfast-recovery-"+cfg.Host, name+"-"+id+end)
 	}
 	out, err := filepath.Abs(out)
 	if err != nil {

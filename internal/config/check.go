@@ -97,8 +97,8 @@ func (r *reader) completeRecipients(d *draft, j *draftJob, path string) {
 			continue
 		}
 		if r.hasExpired(k) {
-			text := fmt.Sprintf("keys.%s.expires: the key expired on %s, and job %s seals to it; replace the key (`holdfast key new`) or extend the date",
-				k.Name, k.Expires.Format(time.DateOnly), j.Name)
+			text := fmt.Sprintf("keys.%s.expires: the key expired on %s, and job %s seals to it; replace the key (`holdfast key rotate %s`) or extend the date",
+				k.Name, k.Expires.Format(time.DateOnly), j.Name, k.Name)
 			j.expired = append(j.expired, Mistake{k.at.String(), text, k.at.line, k.at.column})
 		}
 		if !k.Passphrase.IsZero() && k.Format != seal.OpenPGP && len(j.recipients) > 1 {

@@ -472,7 +472,7 @@ func TestExpiry(t *testing.T) {
 	if diff := cmp.Diff([]string{"key ops expired on 2026-11-21"}, c.Warnings); diff != "" {
 		t.Error(diff)
 	}
-	want := file + ":3:93: keys.ops.expires: the key expired on 2026-11-21, and job j seals to it; replace the key (`holdfast key new`) or extend the date"
+	want := file + ":3:93: keys.ops.expires: the key expired on 2026-11-21, and job j seals to it; replace the key (`holdfast key rotate ops`) or extend the date"
 	if err := c.MaySeal("j"); !errors.Is(err, holdfast.ErrUsage) || err.Error() != want {
 		t.Errorf("an expired key may be sealed to: %v", err)
 	}
