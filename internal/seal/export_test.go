@@ -17,6 +17,7 @@ func NewCheapPassphraseFor(f Format, text holdfast.Secret) (*Passphrase, error) 
 	p, err := NewPassphraseFor(f, text)
 	if err == nil {
 		p.workFactor = 4
+		p.hashed = 65536
 		p.iterations = 10
 	}
 	return p, err

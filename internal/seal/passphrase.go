@@ -14,6 +14,7 @@ type Passphrase struct {
 	text       holdfast.Secret
 	format     Format
 	workFactor int // of age's scrypt, as a power of two
+	hashed     int // bytes that OpenPGP's S2K hashes
 	iterations int // of openssl's PBKDF2
 }
 
@@ -44,7 +45,7 @@ func NewPassphraseFor(f Format, text holdfast.Secret) (*Passphrase, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Passphrase{text, f, scryptWork, opensslIterations}, nil
+	return &Passphrase{text, f, scryptWork, s2kCount, opensslIterations}, nil
 }
 
 // String returns a mask.

@@ -25,6 +25,7 @@ var ErrUnsupported = errors.New("this kind of encrypted stream is not opened")
 // after the integrity of the whole was checked and nothing follows. What it hands on before was not authenticated.
 type pgpReader struct {
 	input     *bufio.Reader  // of the encrypted packet and what follows
+	contents  *source        // of the encrypted packet
 	decrypted io.ReadCloser  // Close checks the integrity
 	inner     *packet.Reader // the packets in decrypted
 	body      io.Reader      // of the literal packet
@@ -83,6 +84,15 @@ func (p *pgpReader) openData(session *sessionKeys) error {
 	read, err := packet.Read(p.input)
 	if err != nil {
 		return pgpCause(err)
+	}
+	// The library takes a packet that is shorter than its header says for a whole one.
+	switch data := read.(type) {
+	case *packet.SymmetricallyEncrypted:
+		p.contents = &source{r: data.Contents}
+		data.Contents = p.contents
+	case *packet.AEADEncrypted:
+		p.contents = &source{r: data.Contents}
+		data.Contents = p.contents
 	}
 	if p.decrypted, err = session.decrypt(read); err != nil {
 		return err
@@ -155,6 +165,9 @@ func (p *pgpReader) finish() error {
 	}
 	if err := p.decrypted.Close(); err != nil {
 		return pgpCause(err)
+	}
+	if p.contents.err != nil {
+		return p.contents.err
 	}
 	if _, err := p.input.ReadByte(); err != io.EOF {
 		return cmp.Or(err, errors.New("there is more after the end of the OpenPGP message"))

@@ -18,10 +18,7 @@ const s2kCount = 65011712
 // newPGPWriter begins a message as RFC 4880 has it, the one form that gpg 2.2 opens too: AES-256 with a check of the
 // integrity at the end, no compression, and a binary literal packet. (In a text one gpg would drop every CR.)
 func newPGPWriter(w io.Writer, recipients []Recipient, toExpired bool) (io.WriteCloser, error) {
-	config := &packet.Config{
-		DefaultCipher: packet.CipherAES256,
-		S2KConfig:     &s2k.Config{S2KMode: s2k.IteratedSaltedS2K, Hash: crypto.SHA256, S2KCount: s2kCount},
-	}
+	config := &packet.Config{DefaultCipher: packet.CipherAES256}
 	session := make([]byte, packet.CipherAES256.KeySize())
 	if _, err := rand.Read(session); err != nil {
 		return nil, err
@@ -42,6 +39,7 @@ func newPGPWriter(w io.Writer, recipients []Recipient, toExpired bool) (io.Write
 				return nil, fmt.Errorf("seal to %s: %w", describePGP(r.entity), err)
 			}
 		case *Passphrase:
+			config.S2KConfig = &s2k.Config{S2KMode: s2k.IteratedSaltedS2K, Hash: crypto.SHA256, S2KCount: r.hashed}
 			if err := packet.SerializeSymmetricKeyEncryptedAEADReuseKey(w, session, []byte(r.text.Reveal()), false, config); err != nil {
 				return nil, fmt.Errorf("seal to a passphrase: %w", err)
 			}

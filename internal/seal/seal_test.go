@@ -157,7 +157,7 @@ func TestRoundTripOfAnything(t *testing.T) {
 	})
 }
 
-func wantSums(t *testing.T, sums seal.Sums, plain, data []byte) {
+func wantSums(t testing.TB, sums seal.Sums, plain, data []byte) {
 	t.Helper()
 	want := seal.Sums{
 		PlainBytes: int64(len(plain)), PlainSHA256: fmt.Sprintf("%x", sha256.Sum256(plain)),
