@@ -31,9 +31,10 @@ type Foreign struct {
 
 // Survey reads a tar of another tool to its end. It believes what the archive says, and refuses, with an error that
 // satisfies holdfast.ErrDifference, what would lead out of a folder. Names may begin with "./" or "/" and stand there twice, the
-// later one counts; attributes that are not restored are left out.
-func Survey(ctx context.Context, r io.Reader) (Foreign, error) {
-	s := survey{ctx: ctx, last: map[string]int{}, index: map[string]int{}, buffer: make([]byte, 1<<20)}
+// later one counts; attributes that are not restored are left out. Files that are longer than limit together make it a bomb: a
+// sparse file of a few bytes can be as long as it likes. 0: no limit.
+func Survey(ctx context.Context, r io.Reader, limit int64) (Foreign, error) {
+	s := survey{ctx: ctx, limit: limit, last: map[string]int{}, index: map[string]int{}, buffer: make([]byte, 1<<20)}
 	input := &ending{Reader: r}
 	archive := tar.NewReader(input)
 	for entry := 0; ; entry++ {
@@ -76,6 +77,7 @@ type survey struct {
 	last    map[string]int
 	notes   map[string]int
 	bytes   int64
+	limit   int64
 	buffer  []byte
 }
 
@@ -111,6 +113,10 @@ func (s *survey) take(h *tar.Header, content io.Reader, entry int) error {
 		*r = s.records[i]
 		r.name, r.first = name, first
 	} else if r.kind == tar.TypeReg {
+		if s.limit > 0 && r.size > s.limit-s.bytes {
+			return holdfast.WithHint(foreignError{fmt.Errorf("%s: its files are longer than %d bytes together: this is a bomb", shown, s.limit)},
+				"if you know the file, give --trust")
+		}
 		if r.digest, err = s.digest(content, r.size); err != nil {
 			return fmt.Errorf("%s: %w", shown, err)
 		}

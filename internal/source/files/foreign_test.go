@@ -30,7 +30,7 @@ func stockTar(t testing.TB, dir string, args ...string) []byte {
 // surveyed is a tar of somebody else, as a backup.
 func surveyed(t testing.TB, archive []byte) (kept, files.Foreign) {
 	t.Helper()
-	foreign, err := files.Survey(t.Context(), bytes.NewReader(archive))
+	foreign, err := files.Survey(t.Context(), bytes.NewReader(archive), 0)
 	check(t, err)
 	return kept{tar: archive, facts: foreign.Facts}, foreign
 }
@@ -121,10 +121,11 @@ func TestForeignTarsThatAreRefused(t *testing.T) {
 		"cut behind a file":    {whole[:1024+2048], "the tar is cut short"},
 		"cut in a header":      {whole[:700], "the tar is cut short"},
 		"more behind":          {append(bytes.Clone(whole), "x"...), "there is something behind its end"},
+		"a sparse bomb":        {stockSparse(t), "sparse: its files are longer than 1073741824 bytes together: this is a bomb"},
 		"a broken header":      {append(bytes.Repeat([]byte{7}, 512), whole...), "invalid tar header"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := files.Survey(t.Context(), bytes.NewReader(c.archive))
+			_, err := files.Survey(t.Context(), bytes.NewReader(c.archive), 1<<30)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !errors.Is(err, holdfast.ErrDifference) || holdfast.Hint(err) == "" {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
@@ -135,13 +136,22 @@ func TestForeignTarsThatAreRefused(t *testing.T) {
 	}
 }
 
+// stockSparse is a small tar of a huge file with nothing in it.
+func stockSparse(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir+"/sparse", "")
+	check(t, os.Truncate(dir+"/sparse", 1<<40))
+	return stockTar(t, dir, "--sparse", "-c", "sparse")
+}
+
 // FuzzSurvey: what the survey takes, the extraction takes, and brings back; nothing lands outside.
 func FuzzSurvey(f *testing.F) {
 	f.Add(pack(f, folder("./d"), file("/d//f", "content"), link(tar.TypeLink, "h", "./d/f"), link(tar.TypeSymlink, "s", "../x"), file("d/f", "later")).tar)
 	f.Add(pack(f, link(tar.TypeSymlink, "s", "/"), file("s/x", "")).tar)
 	f.Fuzz(func(t *testing.T, archive []byte) {
-		foreign, err := files.Survey(t.Context(), bytes.NewReader(archive))
-		if err != nil || foreign.Bytes > 1<<20 || len(foreign.Facts.Facts) > 100 {
+		foreign, err := files.Survey(t.Context(), bytes.NewReader(archive), 1<<20)
+		if err != nil || len(foreign.Facts.Facts) > 100 {
 			return
 		}
 		dir, before := arena(t)
