@@ -76,8 +76,8 @@ func ParseBackupID(text string) (BackupID, error) {
 	return BackupID(text), nil
 }
 
-// Verdict is the outcome of a drill. The three are never blurred: a drill that could not run proves nothing and
-// accuses nothing.
+// Verdict is the outcome of a drill. They are never blurred: a drill that could not run proves nothing and accuses
+// nothing.
 type Verdict string
 
 // The verdicts.
@@ -85,6 +85,9 @@ const (
 	Proven     Verdict = "proven"
 	Failed     Verdict = "failed"
 	CannotTest Verdict = "cannot-test"
+	// Restores is said of a file of another tool: all that is in it came back. Nothing was recorded when it was made, so
+	// it is never Proven.
+	Restores Verdict = "restores"
 )
 
 // Level says how deep a verification looks.

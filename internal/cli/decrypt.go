@@ -1,116 +1,82 @@
 package cli
 
 import (
-	"bufio"
-	"bytes"
-	"errors"
+	"context"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"holdfast"
-	"holdfast/internal/seal"
+	"holdfast/internal/config"
+	"holdfast/internal/foreign"
 )
 
 func (a *app) decryptCommand() *cobra.Command {
 	var f storeFlags
+	var file fileFlags
 	var out string
 	cmd := &cobra.Command{
 		Use: "decrypt FILE", Short: "Open one sealed file, without a store", Args: cobra.ExactArgs(1),
-		Long: "Open one stored object (age, OpenPGP or openssl enc) and undo its compression, which are recognised by content. The\n" +
-			"result is written beside the file without its suffixes, or to --output. An item in parts is first joined with cat.\n\n" +
+		Long: "Open one stored object, or a file of another tool, with an identity and undo its compression, which are recognised by\n" +
+			"content. The result is written beside the file without its suffixes, or to --output. An item in parts is first joined\n" +
+			"with cat. A file is read twice, and nothing is written before it was found whole.\n\n" +
 			"The file alone does not tell whether it is the one that was stored: `holdfast verify` does.",
-		Example: "  holdfast decrypt app.sql.zst.age --identity key.txt --output - | psql -X app",
+		Example: "  holdfast decrypt app.sql.zst.age --identity key.txt --output - | psql -X app\n" +
+			"  holdfast decrypt app-20261122-020000.sql.gz.gpg --passphrase-file old.pass --to app.sql",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {
 				return err
 			}
-			identities, err := a.identities(cmd.Context(), cfg, &f)
-			if err != nil {
-				return err
-			}
-			return a.decrypt(args[0], out, identities)
+			return a.decrypt(cmd.Context(), cfg, &f, &file, args[0], out)
 		},
 	}
 	f.addIdentity(cmd)
+	file.add(cmd, false)
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write to `FILE`; - is standard output")
+	cmd.Flags().StringVar(&out, "to", "", "the same as --output `FILE`")
 	return cmd
 }
 
-func (a *app) decrypt(path, out string, identities []seal.Identity) error {
-	file, err := os.Open(path)
+func (a *app) decrypt(ctx context.Context, cfg *config.Config, f *storeFlags, ff *fileFlags, path, out string) (err error) {
+	file, err := a.openFile(ctx, cfg, f, ff, path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", holdfast.ErrUsage, err)
+		return err
 	}
-	defer file.Close()
-	in := bufio.NewReaderSize(file, 1<<20)
-	// What goes wrong with the first bytes is told by reading them again.
-	head, _ := in.Peek(seal.DetectLength)
-	_, sealed := seal.Detect(head)
-	var r io.Reader = in
-	if sealed {
-		opened, err := seal.OpenForeign(func() (io.ReadCloser, error) { return os.Open(path) }, seal.ForeignOptions{Identities: identities})
-		if err != nil {
-			return fmt.Errorf("open %s: %w", path, err)
-		}
-		defer opened.Close()
-		if !opened.Authenticated {
-			a.printer.warn("unauthenticated: a file of openssl enc does not tell whether it was changed")
-		}
-		r = opened
+	defer func() { err = joinClose(err, file.Close()) }()
+	if file.Content == foreign.PgDirectory {
+		return holdfast.WithHint(fmt.Errorf("%w: %s is a folder", holdfast.ErrUsage, path), "it can be read as it is: pg_restore takes it")
 	}
-	inner := bufio.NewReaderSize(r, 1<<20)
-	compression := seal.None
-	switch {
-	case startsWith(inner, "\x28\xb5\x2f\xfd"):
-		compression = seal.Zstd
-	case startsWith(inner, "\x1f\x8b"):
-		compression = seal.Gzip
-	}
-	if !sealed && compression == seal.None {
+	if len(file.Layers) == 0 {
 		return holdfast.WithHint(fmt.Errorf("%w: %s is neither sealed nor compressed", holdfast.ErrUsage, path), "it can be read as it is")
 	}
-	plain, err := seal.NewReader(inner, seal.ReadOptions{Compression: compression, Plain: true})
-	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
+	whole, err := file.Reader(ctx)
+	if err == nil {
+		_, err = io.Copy(io.Discard, whole)
+		err = joinClose(err, whole.Close())
 	}
-	defer plain.Close()
+	if err != nil {
+		return err
+	}
+	plain, err := file.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinClose(err, plain.Close()) }()
+	if file.Unauthenticated {
+		a.printer.warn("unauthenticated: openssl enc does not notice changed bytes, what comes out may have been altered")
+	}
 	if out == "" {
-		out = bareName(path)
+		out = foreign.BareName(path)
 	}
 	if out == "-" {
 		_, err = io.Copy(a.Out, plain)
-	} else {
-		err = writeNew(out, plain)
+		return err
 	}
-	if errors.Is(err, holdfast.ErrDifference) {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	if err != nil || out == "-" {
+	if err := writeNew(out, plain); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(a.Out, out)
 	return err
-}
-
-func startsWith(r *bufio.Reader, magic string) bool {
-	head, err := r.Peek(len(magic))
-	return (err == nil || errors.Is(err, io.EOF)) && bytes.Equal(head, []byte(magic))
-}
-
-// bareName is the name of a file without the suffixes of sealing and compression.
-func bareName(path string) string {
-	name := path
-	for _, suffix := range []string{".age", ".gpg", ".enc", ".zst", ".gz"} {
-		name = strings.TrimSuffix(name, suffix)
-	}
-	if name == path {
-		return path + ".plain"
-	}
-	return filepath.Clean(name)
 }

@@ -24,15 +24,19 @@ func (a *app) drillCommand() *cobra.Command {
 	var dir string
 	var assertions []string
 	var live againstFlags
+	var file fileFlags
 	cmd := &cobra.Command{
-		Use: "drill [ID]", Short: "Prove a backup by restoring it, by default the newest", Args: cobra.MaximumNArgs(1),
+		Use: "drill [ID|FILE]", Short: "Prove a backup by restoring it, by default the newest", Args: cobra.MaximumNArgs(1),
 		Long: "Restore a backup into a throwaway: a PostgreSQL server of the same major with no network and an unprivileged user, that\n" +
 			"sees nothing but a scratch folder in memory. Then read everything back through the reader that recorded it, and compare\n" +
 			"every table's rows and digest, every sequence, large object and file. The verdict is signed and stored beside the\n" +
 			"backup: proven, failed (what differs is named), or cannot-test (what is missing is named).\n\n" +
-			"With --against the report also shows how the live source has changed since, apart from the verdict, which it never touches.",
+			"With --against the report also shows how the live source has changed since, apart from the verdict, which it never touches.\n\n" +
+			fileHelp + " Its verdict is restores, failed or cannot-test: never proven, for nothing was\n" +
+			"recorded when it was made. Its source is called file in --assert.",
 		Example: "  holdfast drill --store /srv/backups --identity key.txt\n" +
-			"  holdfast drill --assert \"app: select count(*) > 0 from users\"",
+			"  holdfast drill --assert \"app: select count(*) > 0 from users\"\n" +
+			"  holdfast drill old/backup-2026-11-22-01-00-00.sql.enc --passphrase-file old.pass --against postgres:///app",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {
@@ -42,12 +46,16 @@ func (a *app) drillCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(args) > 0 && isFile(args[0]) {
+				return a.drillFile(cmd.Context(), cfg, &f, &file, fileDrill{path: args[0], assertions: own, dir: dir, live: &live})
+			}
 			return a.drill(cmd.Context(), cfg, &f, args, own, dir, &live)
 		},
 	}
 	f.add(cmd)
 	f.addIdentity(cmd)
 	live.add(cmd)
+	file.add(cmd, true)
 	flags := cmd.Flags()
 	flags.StringVar(&f.Scratch, "scratch", "", "`FOLDER` to restore in: a tmpfs or an encrypted volume (default /dev/shm)")
 	flags.BoolVar(&f.AllowDiskScratch, "allow-disk-scratch", false, "accept a scratch folder on a disk that is not encrypted; the report says so")
@@ -171,7 +179,11 @@ func writeReport(dir string, d *report.Drill) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	stem := filepath.Join(dir, fmt.Sprintf("drill-%s-%s", d.Backup.ID, d.Started.Format("20060102T150405.000Z")))
+	of := string(d.Backup.ID)
+	if d.File != nil {
+		of = filepath.Base(d.File.Path)
+	}
+	stem := filepath.Join(dir, fmt.Sprintf("drill-%s-%s", of, d.Started.Format("20060102T150405.000Z")))
 	if err := durable.WriteFile(stem+".md", report.Markdown(d), 0o600); err != nil {
 		return "", fmt.Errorf("write the report: %w", err)
 	}

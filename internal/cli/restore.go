@@ -26,6 +26,7 @@ import (
 
 type restoreFlags struct {
 	storeFlags
+	file         fileFlags
 	latest       bool
 	to           []string
 	sources      []string
@@ -44,7 +45,7 @@ type restoreFlags struct {
 func (a *app) restoreCommand() *cobra.Command {
 	var f restoreFlags
 	cmd := &cobra.Command{
-		Use: "restore [ID]", Short: "Bring a backup back, into a new place by default", Args: cobra.MaximumNArgs(1),
+		Use: "restore [ID|FILE]", Short: "Bring a backup back, into a new place by default", Args: cobra.MaximumNArgs(1),
 		Long: "Bring a backup back. Everything is first restored beside its final place and compared with what was recorded; only then\n" +
 			"does it take its place, so that a restore that fails changes nothing. Without an ID the backups are listed and one is\n" +
 			"asked for; --latest takes the newest.\n\n" +
@@ -52,21 +53,28 @@ func (a *app) restoreCommand() *cobra.Command {
 			"--to SOURCE=PLACE for each. Without --to, files and SQLite images go to ./restored-ID.\n\n" +
 			"At a terminal the plan is shown and the word RESTORE is asked for, and to overwrite also the name of what is\n" +
 			"overwritten. Without a terminal --confirm gives that word or name. What is overwritten is kept, sealed, in the store, and\n" +
-			"beside its place under another name.",
+			"beside its place under another name.\n\n" + fileHelp +
+			" What a file of SQL or of pg_dump holds goes into a new database, a tar into a folder, a SQLite image to a file. What a\n" +
+			"file takes the place of is kept beside it, and not in a store.",
 		Example: "  holdfast restore --latest --identity key.txt --to postgres://postgres@localhost/app_restored\n" +
 			"  holdfast restore 7k2m… --identity key.txt --source config --in-place\n" +
 			"  holdfast restore 7k2m… --identity key.txt --source config --path etc/nginx --to /tmp/nginx\n" +
-			"  holdfast restore 7k2m… --identity key.txt --item app.sql --to app.sql",
+			"  holdfast restore 7k2m… --identity key.txt --item app.sql --to app.sql\n" +
+			"  holdfast restore old/app.sql.gz.gpg --identity private.asc --to postgres://postgres@localhost/app_restored",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {
 				return err
+			}
+			if len(args) > 0 && isFile(args[0]) {
+				return a.restoreFile(cmd.Context(), cfg, &f, args[0])
 			}
 			return a.restore(cmd.Context(), cfg, &f, args)
 		},
 	}
 	f.add(cmd)
 	f.addIdentity(cmd)
+	f.file.add(cmd, true)
 	flags := cmd.Flags()
 	flags.BoolVar(&f.latest, "latest", false, "take the newest backup")
 	flags.StringArrayVar(&f.to, "to", nil, "where: `PLACE`, or SOURCE=PLACE; may be given several times")
@@ -480,6 +488,11 @@ func (a *app) confirm(ctx context.Context, b *archive.Backup, destinations []des
 	if note != "" {
 		a.printer.say("  " + note)
 	}
+	return a.agree(ctx, overwritten, given)
+}
+
+// agree asks for the word, and for the name of everything that is overwritten.
+func (a *app) agree(ctx context.Context, overwritten []string, given string) error {
 	if given != "" {
 		return checkWord(given, overwritten)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/durable"
 	"holdfast/internal/engine"
+	"holdfast/internal/foreign"
+	"holdfast/internal/sandbox"
 	"holdfast/internal/scratch"
 	"holdfast/internal/seal"
 	"holdfast/internal/source"
@@ -421,6 +424,187 @@ func (a *app) liveSource(ctx context.Context, cfg *config.Config, stored source.
 		return live, "the files where they were", err
 	}
 	return nil, "", fmt.Errorf("%w: sources of kind %q are not known to this holdfast", holdfast.ErrUsage, stored.Kind)
+}
+
+// subject is a file of another tool that was read to its end, as the drivers see it.
+type subject struct {
+	file   *foreign.File
+	read   engine.File
+	script postgres.Script // of SQL, and of archives of pg_dump
+	tar    files.Foreign
+}
+
+// survey reads a file to its end: SQL is lexed, a tar is listed, an image is hashed.
+func (a *app) survey(ctx context.Context, how config.Drill, file *foreign.File, ff *fileFlags) (*subject, error) {
+	s := &subject{file: file}
+	kind, name, open := holdfast.KindPostgres, "file.sql", file.Reader
+	var err error
+	switch {
+	case file.Content == foreign.Tar:
+		kind, name = holdfast.KindFiles, "file.tar"
+		err = reading(ctx, open, func(r io.Reader) error {
+			s.tar, err = files.Survey(ctx, r, file.Bound())
+			return err
+		})
+		s.read.Stored.Facts, s.read.Notes = s.tar.Facts, s.tar.Facts.Notes
+	case file.Content == foreign.SQLite:
+		kind, name = holdfast.KindSQLite, "file.sqlite"
+		err = reading(ctx, open, func(r io.Reader) error {
+			_, err := io.Copy(io.Discard, r)
+			return err
+		})
+		sums, _ := file.Sums()
+		s.read.Stored.Facts = sqlite.Told(sums.PlainSize, sums.PlainSHA256)
+	case file.Content.Database():
+		if file.Content != foreign.SQL {
+			open = a.unpacked(how, file, ff)
+		}
+		counted := &counting{}
+		s.script.Script, err = postgres.ReadScript(ctx, func(ctx context.Context) (io.ReadCloser, error) { return counted.open(ctx, open) })
+		s.script.Trusted, s.script.WantMajor = ff.trust, ff.major
+		s.read.Stored.Facts = source.Facts{Kind: kind, Facts: s.script.Tables}
+		s.read.Uncounted = s.script.Uncounted
+		s.read.Stored.Items = []source.StoredItem{{Size: counted.n}}
+	default:
+		return nil, refuse(file)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.read.Stored.Source, s.read.Stored.Kind = engine.FileSource, kind
+	if len(s.read.Stored.Items) == 0 {
+		sums, _ := file.Sums()
+		s.read.Stored.Items = []source.StoredItem{{Size: sums.PlainSize}}
+	}
+	s.read.Stored.Items[0].Name, s.read.Stored.Items[0].Open = name, open
+	return s, nil
+}
+
+// reading has read see all of what open opens.
+func reading(ctx context.Context, open func(context.Context) (io.ReadCloser, error), read func(io.Reader) error) error {
+	r, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	err = read(r)
+	return joinClose(err, r.Close())
+}
+
+// counting counts the bytes of a stream.
+type counting struct {
+	io.ReadCloser
+	n int64
+}
+
+func (c *counting) open(ctx context.Context, open func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
+	r, err := open(ctx)
+	c.ReadCloser = r
+	return c, err
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// unpacked lets pg_restore turn an archive into SQL, in a scratch folder of its own.
+func (a *app) unpacked(how config.Drill, file *foreign.File, ff *fileFlags) func(context.Context) (io.ReadCloser, error) {
+	return func(ctx context.Context) (io.ReadCloser, error) {
+		archive := postgres.Archive{Open: file.Reader}
+		need := int64(16 << 20)
+		if file.Content == foreign.PgDirectory {
+			members, err := file.Members()
+			if err != nil {
+				return nil, err
+			}
+			for _, m := range members {
+				need += m.Size
+			}
+			archive = postgres.Archive{Files: func(ctx context.Context, each func(string, io.Reader) error) error {
+				return file.Walk(ctx, func(m foreign.Member, r io.Reader) error { return each(m.Name, r) })
+			}}
+		}
+		folder, err := scratch.Open(scratch.Options{Dir: how.Scratch, AllowDisk: how.AllowDiskScratch, Need: need})
+		if err != nil {
+			return nil, err
+		}
+		// Whoever vouches for a file lets pg_restore read it where no sandbox can be built.
+		opt := postgres.DrillOptions{Scratch: folder.Path, BinDirs: how.BinDirs, Path: a.env("PATH"), Unsandboxed: ff.trust && sandbox.Available() != nil}
+		r, err := postgres.Unpack(ctx, opt, archive)
+		if err != nil {
+			return nil, errors.Join(err, folder.Close())
+		}
+		return &unpacking{r, folder}, nil
+	}
+}
+
+type unpacking struct {
+	io.ReadCloser
+	folder *scratch.Folder
+}
+
+func (u *unpacking) Close() error { return errors.Join(u.ReadCloser.Close(), u.folder.Close()) }
+
+// fileThrowaway makes the place of a drill of a file, in a scratch folder that goes away with it.
+func (a *app) fileThrowaway(ctx context.Context, how config.Drill, s *subject, observe holdfast.Observer) (source.Place, error) {
+	need := scratchNeed(s.read.Stored)
+	if s.read.Stored.Kind == holdfast.KindFiles {
+		need = max(need, s.tar.Bytes+16<<20)
+	}
+	folder, err := scratch.Open(scratch.Options{Dir: how.Scratch, AllowDisk: how.AllowDiskScratch, Need: need})
+	if err != nil {
+		return nil, err
+	}
+	var place source.Place
+	switch s.read.Stored.Kind {
+	case holdfast.KindPostgres:
+		place, err = postgres.ThrowawayScript(ctx, postgres.DrillOptions{Scratch: folder.Path, BinDirs: how.BinDirs, Path: a.env("PATH")}, s.script, s.read.Stored, observe)
+	case holdfast.KindSQLite:
+		place, err = sqlite.Throwaway(ctx, folder.Path, s.read.Stored)
+	default:
+		var p *files.Place
+		if p, err = files.Throwaway(ctx, folder.Path, s.read.Stored); err == nil {
+			place = s.tar.Adapted(p)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, folder.Close())
+	}
+	return &scratchPlace{Place: place, folder: folder}, nil
+}
+
+// filePlace makes the place of a restore of a file.
+func (a *app) filePlace(ctx context.Context, cfg *config.Config, s *subject, d destination) (source.Place, error) {
+	warn := func(message string) { a.printer.warn(message) }
+	switch s.read.Stored.Kind {
+	case holdfast.KindPostgres:
+		return postgres.OpenScript(ctx, postgres.Target{
+			URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Database: d.name, Overwrite: d.overwrite,
+			Now: a.Now().UTC(), BinDirs: cfg.DrillFor(cfg.Selected).BinDirs, Path: a.env("PATH"),
+		}, s.script, a.printer.observe)
+	case holdfast.KindSQLite:
+		return sqlite.Open(ctx, sqlite.Target{Path: d.to, Overwrite: d.overwrite, Warn: warn})
+	}
+	p, err := files.Open(ctx, files.Target{Dir: d.to, Overwrite: d.overwrite, Only: d.only, Warn: warn})
+	if err != nil {
+		return nil, err
+	}
+	return s.tar.Adapted(p), nil
+}
+
+// liveFile is the live source at text that a file is compared with.
+func (a *app) liveFile(cfg *config.Config, kind holdfast.Kind, text string, password holdfast.Secret) (source.Source, string, error) {
+	switch {
+	case kind == holdfast.KindPostgres && isConnection(text):
+		live := postgres.New(postgres.Options{Name: engine.FileSource, URL: holdfast.NewSecret(text), Password: password, Env: a.postgresEnv(cfg),
+			SkipGlobals: true, BinDirs: cfg.DrillFor(cfg.Selected).BinDirs, Path: a.env("PATH")})
+		where, err := live.Where()
+		return live, where, err
+	case kind == holdfast.KindSQLite && !isConnection(text):
+		return sqlite.New(sqlite.Options{Name: engine.FileSource, Path: text}), text, nil
+	}
+	return nil, "", holdfast.WithHint(fmt.Errorf("%w: --against does not fit what the file holds (%s)", holdfast.ErrUsage, kind), "give a connection string for a database, a path for SQLite; a tar is not compared")
 }
 
 // access is what a command may do with an archive.

@@ -104,6 +104,9 @@ func Open(ctx context.Context, path string, opt Options) (*File, error) {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: %s is neither a file nor a folder", holdfast.ErrUsage, path), "give a file: it is read more than once")
 	}
 	if err := f.recognise(ctx, nil); err != nil {
+		if f.Content = Unknown; errors.Is(err, seal.ErrNoIdentity) {
+			f.Content = Sealed
+		}
 		return f, errors.Join(fmt.Errorf("open %s: %w", f.Name(), err), f.Close())
 	}
 	return f, nil
@@ -113,7 +116,7 @@ func Open(ctx context.Context, path string, opt Options) (*File, error) {
 func Recognise(ctx context.Context, path string) (*File, error) {
 	f, err := Open(ctx, path, Options{})
 	if errors.Is(err, seal.ErrNoIdentity) && f != nil {
-		f.Content, err = Sealed, nil
+		err = nil // it shows nothing more
 	}
 	if err != nil {
 		return nil, err
@@ -283,6 +286,14 @@ const (
 	bombFloor  = 256 << 20
 )
 
+// Bound is how many bytes a content of this file may come to before it is a bomb; 0: any number, for somebody vouches for it.
+func (f *File) Bound() int64 {
+	if f.opt.Trust {
+		return 0
+	}
+	return max(bombFloor, bombFactor*f.info.Size())
+}
+
 // reader reads the content of a file and holds it against the reading before.
 type reader struct {
 	ctx   context.Context // of the reading it lives for
@@ -304,7 +315,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	switch {
 	case r.ctx.Err() != nil:
 		err = context.Cause(r.ctx)
-	case r.size > bombFloor && r.size/bombFactor > stored && !r.file.opt.Trust:
+	case !r.file.opt.Trust && r.size > r.file.Bound():
 		err = holdfast.WithHint(damaged(fmt.Errorf("read %s: %d bytes unpack to more than %d: this is a bomb", r.file.Name(), stored, r.size)),
 			"if you know the file, give --trust")
 	case err == io.EOF:
@@ -346,3 +357,6 @@ type damage struct{ error }
 func (d damage) Unwrap() []error { return []error{d.error, holdfast.ErrDifference} }
 
 func damaged(err error) error { return damage{err} }
+
+// Damaged says of a file that something is wrong with it, in words of its own: the error satisfies holdfast.ErrDifference.
+func Damaged(err error, hint string) error { return holdfast.WithHint(damaged(err), hint) }

@@ -7,8 +7,6 @@ import (
 	"html/template"
 	"strings"
 	"time"
-
-	"holdfast"
 )
 
 //go:embed report.html
@@ -17,17 +15,22 @@ var page string
 // HTML renders the report as one self-contained page.
 func HTML(d *Drill) ([]byte, error) {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"upper":   func(v holdfast.Verdict) string { return strings.ToUpper(string(v)) },
-		"span":    func(t time.Duration) string { return Span(t) },
-		"tick":    tick,
-		"class":   func(v any) string { return strings.ReplaceAll(fmt.Sprint(v), " ", "-") },
-		"meaning": Meaning,
-		"summary": Summary,
-		"visible": visible,
-		"unshown": Source.unshown,
-		"result":  Source.result,
-		"lists":   Source.lists,
-		"heading": (*Live).heading, "liveNote": func() string { return liveNote },
+		"headline": headline,
+		"title":    func(d *Drill) string { return visible(title(d)) },
+		"before":   Row.before,
+		"sum":      Source.sum,
+		"left":     func(s Source) string { before, _ := s.columns(); return before },
+		"right":    func(s Source) string { _, after := s.columns(); return after },
+		"span":     func(t time.Duration) string { return Span(t) },
+		"tick":     tick,
+		"class":    func(v any) string { return strings.ReplaceAll(fmt.Sprint(v), " ", "-") },
+		"claim":    claim,
+		"summary":  Summary,
+		"visible":  visible,
+		"unshown":  Source.unshown,
+		"result":   Source.result,
+		"lists":    Source.lists,
+		"heading":  (*Live).heading, "liveNote": func() string { return liveNote },
 	}).Parse(page)
 	if err != nil {
 		return nil, fmt.Errorf("parse the report's page: %w", err)

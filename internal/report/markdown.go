@@ -16,7 +16,7 @@ const timeLayout = "2006-01-02 15:04:05 UTC"
 // Markdown renders the report as text that reads well as it stands.
 func Markdown(d *Drill) []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Drill of backup %s: %s\n\n%s\n\n", d.Backup.ID, strings.ToUpper(string(d.Verdict)), Meaning(d.Verdict))
+	fmt.Fprintf(&b, "# Drill of %s: %s\n\n%s\n\n", cell(title(d)), headline(d), claim(d))
 	for _, line := range Summary(d) {
 		fmt.Fprintf(&b, "- **%s:** %s\n", line.Name, cell(line.Value))
 	}
@@ -47,15 +47,16 @@ func markdownSource(b *strings.Builder, src Source) {
 	if src.Error != "" {
 		fmt.Fprintf(b, "%s\n\n", cell(src.Error))
 	}
-	fmt.Fprintf(b, "%d facts compared, %d differences, %d texts differ.\n", src.Compared, len(src.Differences), len(src.Texts))
+	fmt.Fprintf(b, "%s\n", src.sum())
 	if len(src.Rows) > 0 {
-		b.WriteString("\n| | name | stored | restored | difference |\n|---|---|---:|---:|---|\n")
+		before, after := src.columns()
+		fmt.Fprintf(b, "\n| | name | %s | %s | difference |\n|---|---|---:|---:|---|\n", before, after)
 		for _, row := range src.Rows {
 			difference := row.Difference()
 			if !row.Same {
 				difference = "**" + difference + "**"
 			}
-			fmt.Fprintf(b, "| %s | %s | %d %s | %d | %s |\n", cell(row.Class), cell(row.Name), row.Stored, row.Unit, row.Restored, difference)
+			fmt.Fprintf(b, "| %s | %s | %s | %d | %s |\n", cell(row.Class), cell(row.Name), row.before(), row.Restored, difference)
 		}
 	}
 	if src.Unshown > 0 {
@@ -77,6 +78,9 @@ type Line struct{ Name, Value string }
 
 // Summary is the head of the report: who, where, when, which backup, RTO, RPO and when the next one is due.
 func Summary(d *Drill) []Line {
+	if d.File != nil {
+		return fileSummary(d)
+	}
 	signer := d.Backup.Signer + " (checked)"
 	if !d.Backup.SignerTrusted {
 		signer = "signer not checked: " + d.Backup.Signer
@@ -113,6 +117,8 @@ func Meaning(v holdfast.Verdict) string {
 // Difference tells how the two sides of a row differ.
 func (r Row) Difference() string {
 	switch {
+	case r.Untold:
+		return "-"
 	case r.Same:
 		return "none"
 	case r.Stored != r.Restored:

@@ -22,6 +22,7 @@ type Drill struct {
 	Finished time.Time        `json:"finished"`
 	Next     time.Time        `json:"next_due"`
 	Backup   Backup           `json:"backup"`
+	File     *File            `json:"file,omitempty"` // of another tool, when that was drilled and no backup
 	Checks   []Check          `json:"checks"`
 	Sources  []Source         `json:"sources"`
 	Issues   []string         `json:"issues"`
@@ -82,6 +83,7 @@ type Source struct {
 	Exclusions  []string            `json:"exclusions,omitempty"`
 	Notes       []string            `json:"notes,omitempty"`
 	Compared    int                 `json:"compared"`
+	Told        bool                `json:"told,omitempty"` // compared with what a file says of itself, and not with facts
 	Error       string              `json:"error,omitempty"`
 	Hint        string              `json:"hint,omitempty"`
 	CannotTest  bool                `json:"cannot_test,omitempty"` // Error says what is missing, and accuses nothing
@@ -99,8 +101,9 @@ type Row struct {
 	Name     string `json:"name"`
 	Stored   int64  `json:"stored"`
 	Restored int64  `json:"restored"`
-	Unit     string `json:"unit"` // rows or bytes
-	Same     bool   `json:"same"` // digest included
+	Unit     string `json:"unit"`             // rows or bytes
+	Same     bool   `json:"same"`             // digest included
+	Untold   bool   `json:"untold,omitempty"` // nobody said how much is stored: Stored means nothing
 }
 
 // Assertion is a user's own check.
@@ -113,7 +116,12 @@ type Assertion struct {
 
 // RPO is how much time the backup would have lost at the moment of the drill. Backups made within one second get times
 // one after another, so that a drill at once may begin before the time of its backup.
-func (d *Drill) RPO() time.Duration { return max(0, d.Started.Sub(d.Backup.Time)) }
+func (d *Drill) RPO() time.Duration {
+	if d.File != nil {
+		return max(0, d.Started.Sub(d.File.Made))
+	}
+	return max(0, d.Started.Sub(d.Backup.Time))
+}
 
 // RTO is how long it took until everything stood again, checks included.
 func (d *Drill) RTO() time.Duration {
