@@ -63,6 +63,7 @@ var testOnly = map[string]bool{
 	"internal/sample":                true,
 	"cmd/sampleapp":                  true,
 	"bench/cmd/measure":              true,
+	"bench/cmd/manybackups":          true,
 }
 
 const testOnlyFloor = 5

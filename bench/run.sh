@@ -7,13 +7,14 @@
 #   make bench SIZE=10GB RUNS=1 PEERS=0 FILES=0    memory at ten times the size, without the slow peers and the files
 #
 # FILES, TREE   how many small files, of how many bytes together (45000, 943MB); FILES=0 leaves them out
+# MANY          how many backups `key check` looks through (1000, real ones of a few bytes); 0 leaves it out
 # PEERS         0 leaves out gzip|gpg, zstd|age and the plain restore
 # WORK          folder for the server, the outputs and the store (default: one under /var/tmp, removed in the end)
 # HOLDFAST      the binary to measure (default bin/holdfast)
 # SCRATCH       folder that drill and plain restore both restore in (default /dev/shm)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-size=${SIZE:-1GB} runs=${RUNS:-3} files=${FILES:-45000} tree=${TREE:-943MB} peers=${PEERS:-1} scratch=${SCRATCH:-/dev/shm}
+size=${SIZE:-1GB} runs=${RUNS:-3} files=${FILES:-45000} tree=${TREE:-943MB} many=${MANY:-1000} peers=${PEERS:-1} scratch=${SCRATCH:-/dev/shm}
 holdfast=${HOLDFAST:-$PWD/bin/holdfast}
 
 say() { printf '%s\n' "$*" >&2; }
@@ -41,7 +42,7 @@ finish() {
 }
 trap finish EXIT
 
-go build -o "$bin/" ./cmd/sampleapp ./bench/cmd/measure ./internal/testbed/cmd/throwaway
+go build -o "$bin/" ./cmd/sampleapp ./bench/cmd/measure ./bench/cmd/manybackups ./internal/testbed/cmd/throwaway
 
 # serve NAME DIR SETTING…: starts a cluster and puts the address of its database postgres into $address.
 serve() {
@@ -142,6 +143,15 @@ if ((files)); then
     rm -rf "$work/store"
     measure 'small files' 'holdfast backup of the files' "$round" -stored "$work/store" -- "${backup[@]}" tree
     measure 'small files' 'holdfast drill of the files' "$round" -- "${drill[@]}" --job tree
+  done
+fi
+
+if ((many)); then
+  say "== key check on $many backups"
+  "$bin/manybackups" -store "$work/many" -recipient "$recipient" -count "$many"
+  for round in $(seq "$runs"); do
+    measure 'key check' "holdfast key check, $many backups of 3 jobs" "$round" -- \
+      "$holdfast" --state "$work/state" -q key check --store "$work/many" --identity "$work/key/identity.txt"
   done
 fi
 
