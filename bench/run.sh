@@ -81,6 +81,7 @@ chmod 700 "$GNUPGHOME"
 age-keygen -o "$work/key/identity.txt" 2>/dev/null
 recipient=$(age-keygen -y "$work/key/identity.txt")
 gpg --batch --quiet --passphrase '' --quick-generate-key bench default default never 2>/dev/null
+gpg --batch --quiet --armor --output "$work/key/bench.asc" --export bench
 export recipient
 ((files == 0)) || "$bin/sampleapp" tree -dir "$work/tree" -files "$files" -bytes "$tree"
 
@@ -90,6 +91,7 @@ host: bench
 state: $work/state
 keys:
   bench: {recipient: $recipient}
+  gpg: {recipient_file: $work/key/bench.asc}
 stores:
   main: {kind: local, path: $work/store}
 sources:
@@ -97,6 +99,7 @@ sources:
   tree: {kind: files, paths: [$work/tree]}
 jobs:
   db: {sources: [db], store: main, recipients: [bench]}
+  gpg: {sources: [db], store: main, recipients: [gpg]}
   tree: {sources: [tree], store: main, recipients: [bench]}
 YAML
 
@@ -115,6 +118,11 @@ for round in $(seq "$runs"); do
   fi
   rm -rf "$work/store"
   measure database 'holdfast backup' "$round" -stored "$work/store" -- "${backup[@]}" db
+  if ((peers)); then
+    # The age backup must be there for its drill.
+    measure database 'holdfast backup, OpenPGP' "$round" -stored "$work/store/data/gpg" -- "${backup[@]}" gpg
+    rm -rf "$work/store/data/gpg" "$work/store/commits/gpg"
+  fi
   measure drill 'holdfast drill' "$round" -apart pg_dump,pg_dumpall,psql,postgres,initdb -- "${drill[@]}" --job db
 done
 
@@ -164,6 +172,7 @@ printf 'Sample of %s, %s small files of %s; %s CPUs (%s), kernel %s, %s; %s\n\n'
 "$bin/measure" report "$out" \
   -ratio 'holdfast / pg_dump, time (at most 1.5)=holdfast backup=pg_dump >/dev/null' \
   -ratio 'gzip and gpg / holdfast, time (at least 7)=pg_dump | gzip | gpg -e=holdfast backup' \
+  -ratio 'gzip and gpg / holdfast with OpenPGP, time (at least 5)=pg_dump | gzip | gpg -e=holdfast backup, OpenPGP' \
   -ratio 'holdfast / zstd and age, time (at most 1)=holdfast backup=pg_dump | zstd -1 -T2 | age' \
   -size 'holdfast / gzip and gpg, stored bytes (at most 1.03)=holdfast backup=pg_dump | gzip | gpg -e' \
   -size 'holdfast / zstd and age, stored bytes=holdfast backup=pg_dump | zstd -1 -T2 | age' \
