@@ -75,7 +75,7 @@ func (v keyView) due(now time.Time) []string {
 	case !v.expires.IsZero() && !now.Before(v.expires.AddDate(0, 0, 1)):
 		due = append(due, "replace: it expired")
 	case !v.created.IsZero() && !now.Before(v.created.AddDate(keyYears, 0, 0)):
-		due = append(due, "replace: it is "+months(now.Sub(v.created))+" old")
+		due = append(due, "replace: it is "+since(v.created, now)+" old")
 	}
 	last := v.last().Time
 	switch {
@@ -83,18 +83,21 @@ func (v keyView) due(now time.Time) []string {
 	case last.IsZero():
 		due = append(due, "check: it never was")
 	case !now.Before(last.AddDate(keyYears, 0, 0)):
-		due = append(due, "check: the last was "+months(now.Sub(last))+" ago")
+		due = append(due, "check: the last was "+since(last, now)+" ago")
 	}
 	return due
 }
 
-// months tells an age that is counted in months.
-func months(d time.Duration) string {
-	days := int(d.Hours() / 24)
-	if days < 60 {
+// since tells an age that is counted in whole months.
+func since(from, now time.Time) string {
+	if days := int(now.Sub(from).Hours() / 24); days < 60 {
 		return fmt.Sprintf("%d days", days)
 	}
-	return fmt.Sprintf("%d months", int(float64(days)/30.44))
+	months := (now.Year()-from.Year())*12 + int(now.Month()-from.Month())
+	if from.AddDate(0, months, 0).After(now) {
+		months--
+	}
+	return fmt.Sprintf("%d months", months)
 }
 
 func (v keyView) checkedText() string {
@@ -121,7 +124,7 @@ func (v keyView) ageText(now time.Time) string {
 	if v.created.IsZero() {
 		return "-"
 	}
-	return v.created.Format(time.DateOnly) + " (" + months(now.Sub(v.created)) + ")"
+	return v.created.Format(time.DateOnly) + " (" + since(v.created, now) + ")"
 }
 
 // keyViews gathers what is known of every key: from the configuration, from the keys themselves, and from the records in
