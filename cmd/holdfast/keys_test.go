@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -207,4 +208,68 @@ func TestPassphraseOfAKey(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), "AGE-SECRET-KEY-1") {
 		t.Errorf("age opens %d bytes, %v", len(text), err)
 	}
+}
+
+// TestResealKilledAnywhere: whatever moment SIGKILL comes at, a copy is there whole or not at all, originals are untouched,
+// and the next run removes what was left and ends the work.
+func TestResealKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	w := newWorkplace(t)
+	for i := range 10 {
+		w.write(t, fmt.Sprintf("data/%d.txt", i), strings.Repeat("some text ", 2000+i))
+	}
+	old := strings.TrimSpace(w.good(t, "key", "new", "-o", "old.txt").out)
+	next := strings.TrimSpace(w.good(t, "key", "new", "-o", "new.txt").out)
+	store := w.path("store")
+	const originals = 6
+	for range originals {
+		w.good(t, "backup", "--source", w.path("data"), "--to", store, "--recipient", old)
+	}
+	sums := map[string]string{}
+	for _, path := range tree(t, store) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums[path] = string(data)
+	}
+	args := []string{"key", "reseal", "--all", "--store", store, "--identity", w.path("old.txt"), "--recipient", next}
+	for n := 1; n <= 8; n++ {
+		before := filesIn(t, store)
+		cmd := w.command(args...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			// How it ended is seen in the store.
+			_ = cmd.Wait()
+			close(ended)
+		}()
+		for waiting := true; waiting && filesIn(t, store) < before+n; {
+			select {
+			case <-ended:
+				waiting = false
+			case <-time.After(50 * time.Microsecond):
+			}
+		}
+		_ = cmd.Process.Signal(syscall.SIGKILL)
+		<-ended
+		for path, want := range sums {
+			if data, err := os.ReadFile(path); err != nil || string(data) != want {
+				t.Fatalf("an original's object %s was changed: %v", path, err)
+			}
+		}
+		verifyAll(t, w, store, strings.Count(w.good(t, "list", "--store", store, "--json").out, "\n"))
+	}
+	w.good(t, args...)
+	listed := w.good(t, "list", "--store", store).out
+	if strings.Count(listed, "re-sealed from") != originals || strings.Count(listed, "superseded by") != originals {
+		t.Errorf("listed:\n%s", listed)
+	}
+	folders, err := os.ReadDir(filepath.Join(store, "data", "default"))
+	if err != nil || len(folders) != 2*originals {
+		t.Errorf("%d folders of %d backups are left: %v", len(folders), 2*originals, err)
+	}
+	w.good(t, "verify", "--store", store, "--identity", w.path("new.txt"))
 }
