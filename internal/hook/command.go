@@ -170,11 +170,8 @@ func (c Command) do(ctx context.Context, w world) ([]string, error) {
 	select {
 	case ended = <-exited:
 	case <-timed.Done():
-		ended = c.end(cmd.Process.Pid, exited)
-		switch {
-		case ctx.Err() != nil:
-			ended = context.Cause(ctx)
-		default:
+		c.end(cmd.Process.Pid, exited)
+		if ended = context.Cause(ctx); ended == nil {
 			ended = fmt.Errorf("did not end within %s, and was ended with all that it started in its group", limit)
 		}
 	}
@@ -185,8 +182,8 @@ func (c Command) do(ctx context.Context, w world) ([]string, error) {
 	return out.kept.lines(), errors.Join(exitSentence(ended), err)
 }
 
-// end ends a process group: SIGTERM, and SIGKILL for what is left of it after the grace. It returns how its leader ended.
-func (c Command) end(group int, exited <-chan error) error {
+// end ends a process group: SIGTERM, and SIGKILL for what is left of it after the grace. exited tells that its leader ended.
+func (c Command) end(group int, exited <-chan error) {
 	patience := grace
 	if c.grace != 0 {
 		patience = c.grace
@@ -196,11 +193,10 @@ func (c Command) end(group int, exited <-chan error) error {
 	over := time.After(patience)
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
-	var ended error
 	leader := exited
 	for waiting := true; waiting; {
 		select {
-		case ended = <-leader:
+		case <-leader:
 			leader = nil
 		case <-again.C:
 			waiting = unix.Kill(-group, 0) == nil
@@ -210,9 +206,8 @@ func (c Command) end(group int, exited <-chan error) error {
 	}
 	_ = unix.Kill(-group, unix.SIGKILL)
 	if leader != nil {
-		ended = <-leader
+		<-leader
 	}
-	return ended
 }
 
 // exitSentence says how a program ended, in words.
