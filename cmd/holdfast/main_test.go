@@ -18,7 +18,8 @@ import (
 func TestMain(m *testing.M) {
 	sandbox.Child()
 	testscript.Main(m, map[string]func(){
-		"webapp": webapp,
+		"webapp":    webapp,
+		"sampleapp": makeSample,
 		"holdfast": func() {
 			os.Exit(cli.Main(cli.Process{
 				Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Now: time.Now, Version: "test",
