@@ -100,7 +100,7 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job,
 }
 
 func failure(err error) source.Finding {
-	return source.Finding{Severity: source.Fails, Message: err.Error(), Fix: holdfast.Hint(err)}
+	return source.Finding{Severity: source.Fails, Message: holdfast.Sentence(err), Fix: holdfast.Hint(err)}
 }
 
 func (a *app) showFinding(where string, finding source.Finding) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"holdfast"
@@ -80,6 +81,7 @@ func sealing(ctx context.Context, job config.Job) (seal.Options, error) {
 
 func recipientsOf(ctx context.Context, keys []config.Key) ([]seal.Recipient, error) {
 	var recipients []seal.Recipient
+	var seen []string
 	for _, key := range keys {
 		if !key.Passphrase.IsZero() {
 			secret, err := key.Passphrase.Resolve(ctx)
@@ -94,6 +96,10 @@ func recipientsOf(ctx context.Context, keys []config.Key) ([]seal.Recipient, err
 			continue
 		}
 		for _, text := range key.Recipients {
+			if slices.Contains(seen, text) {
+				continue // two keys of the configuration may name one
+			}
+			seen = append(seen, text)
 			recipient, err := seal.ParseRecipient(text)
 			if err != nil {
 				return nil, fmt.Errorf("key %s: %w", key.Name, err)

@@ -62,8 +62,8 @@ func RecipientKey(text string) (Key, error) {
 		if pathErr != nil {
 			return Key{}, fmt.Errorf("%w: %w", holdfast.ErrUsage, err)
 		}
-		// A text that is no file is more likely a recipient with a mistake in it.
-		if info, statErr := os.Stat(path); statErr != nil || !info.Mode().IsRegular() {
+		// A text that is no file is more likely a recipient with a mistake in it, if it does not look like a path.
+		if info, statErr := os.Stat(path); !looksLikePath(text) && (statErr != nil || !info.Mode().IsRegular()) {
 			return Key{}, fmt.Errorf("%w: %w", holdfast.ErrUsage, err)
 		}
 		key.File = path
@@ -73,6 +73,16 @@ func RecipientKey(text string) (Key, error) {
 	}
 	key.Ends = ends(key.Recipients)
 	return key, nil
+}
+
+// looksLikePath tells a file's name from a recipient, or a secret in its place, of which nothing is repeated.
+func looksLikePath(text string) bool {
+	for _, begin := range []string{"/", "./", "../"} {
+		if strings.HasPrefix(text, begin) {
+			return true
+		}
+	}
+	return strings.HasSuffix(text, ".asc") || strings.HasSuffix(text, ".gpg") || strings.HasSuffix(text, ".pub")
 }
 
 // ends is when the first of some recipients expires by itself.

@@ -208,7 +208,7 @@ func TestRecipientByFile(t *testing.T) {
 		})
 	}
 	in := config.Inputs{Now: now, Flags: config.Flags{Sources: []string{"files:" + dir}, To: dir, Recipients: []string{"opps.asc"}}}
-	if _, err := config.Resolve(in); !errors.Is(err, holdfast.ErrUsage) || !strings.HasPrefix(err.Error(), "flag --recipient: is not a recipient; ") {
+	if _, err := config.Resolve(in); !errors.Is(err, holdfast.ErrUsage) || !strings.HasPrefix(err.Error(), "flag --recipient: cannot be read: stat ") {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }

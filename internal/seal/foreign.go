@@ -213,7 +213,7 @@ func chooseOpenSSL(src *source, opt ForeignOptions) (opensslCandidate, error) {
 		what = "several of the passphrases or iteration counts seem to open this, which only one can"
 	}
 	return opensslCandidate{}, holdfast.WithHint(fmt.Errorf("%w: %s, or it is damaged", ErrNoIdentity, what),
-		fmt.Sprintf("give its passphrase, and the iteration count that it was made with; tried were %s iterations of PBKDF2 with SHA-256", opt.iterationText()))
+		fmt.Sprintf("give its passphrase, and the iteration count that it was made with; tried were %s iterations of PBKDF2 with SHA-256; what was made without -pbkdf2 is opened by `openssl enc -d` alone", opt.iterationText()))
 }
 
 func (o ForeignOptions) iterations() []int {
