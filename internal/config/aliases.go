@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/internal/seal"
 )
 
 // The names that scripts use for what Holdfast has names of its own for. They count where there is no configuration file, and
@@ -28,7 +30,7 @@ const mostRetention = 36500
 func Aliases() []Variable {
 	return []Variable{
 		{Name: aliasDir, Doc: "Where backups are kept: the path of a folder.", Fallback: aliasDirDefault, Flag: envStore},
-		{Name: aliasPassphrase, Doc: "Seals to this passphrase. This host can then read its own backups.", Fallback: "none", Flag: envRecipient},
+		{Name: aliasPassphrase, Doc: "Seals to this passphrase, as `HOLDFAST_SEAL` says: age, openpgp (as `gpg --symmetric`) or openssl (as `openssl enc`). This host can then read its own backups.", Fallback: "none", Flag: envRecipient},
 		{Name: aliasPassphraseFile, Doc: "File with the passphrase, which only its owner can read (mode 0600).", Fallback: "none", Flag: envRecipient},
 		{Name: aliasRetention, Doc: "How many days backups are kept. It is noted and shown; **nothing is deleted yet**.", Fallback: "for ever"},
 		{Name: aliasEnable, Doc: "`false` switches `holdfast backup` off: it says so, does nothing, and ends with 0. Also with a configuration file.", Fallback: "true"},
@@ -131,7 +133,12 @@ func (r *reader) aliasKey(d *draft, flags Flags, o *overlaid) {
 	at := place{where: "environment " + name}
 	key := Key{Name: unique("passphrase", func(name string) bool {
 		return slices.ContainsFunc(d.keys, func(k draftKey) bool { return k.Name == name })
-	}), Passphrase: ref}
+	}), Passphrase: ref, Format: seal.Age}
+	// A passphrase can seal in each of the formats: what is asked for is what it is made for.
+	if sealing := r.given("--seal", flags.Seal, envSeal); slices.Contains(formats(), sealing.text) {
+		key.Format = seal.Format(sealing.text)
+		r.origins["keys."+key.Name+".format"] = sealing.at
+	}
 	d.keys = append(d.keys, draftKey{Key: key, at: at})
 	r.origins["keys."+key.Name+".passphrase"] = at
 	for _, j := range d.jobs {

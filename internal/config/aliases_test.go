@@ -50,6 +50,8 @@ func TestAliases(t *testing.T) {
 			shown: []string{"stores.default.path = " + here + "/backups (default of BACKUP_DIR)", "keys.passphrase.passphrase = file:" + here + "/pass (environment BACKUP_ENCRYPT_PASSPHRASE_FILE)"},
 		},
 		{name: "the default folder of a command without a job", environ: []string{"ENABLE_BACKUPS=on"}, store: here + "/backups"},
+		{name: "as openssl seals", environ: []string{source, "BACKUP_DIR=/b", "BACKUP_ENCRYPT_PASSPHRASE=" + canary, "HOLDFAST_SEAL=openssl"}, store: "/b", key: "env:BACKUP_ENCRYPT_PASSPHRASE",
+			shown: []string{"keys.passphrase.format = openssl (environment HOLDFAST_SEAL)", "jobs.default.seal = openssl (environment HOLDFAST_SEAL)"}},
 		{name: "none of them", environ: []string{"BACKUP_DIR="}},
 		{name: "Holdfast's own store goes before", environ: []string{source, "BACKUP_DIR=/srv/old", "HOLDFAST_STORE=/srv/new"}, store: "/srv/new",
 			warnings: []string{"the variable BACKUP_DIR " + switchedOff + ": HOLDFAST_STORE goes before it"}},
