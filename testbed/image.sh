@@ -42,7 +42,7 @@ if [ ! -s "$data/PG_VERSION" ]; then
   initdb --pgdata="$data" --username="${POSTGRES_USER:-postgres}" --auth-local="${AUTH:-trust}" --auth-host=reject \
     --encoding=UTF8 --locale=C.UTF-8 --no-sync >/dev/null
 fi
-exec postgres -D "$data" -c listen_addresses= -c fsync=off -c shared_buffers=32MB -c max_connections=40 "$@"
+exec postgres -D "$data" -c listen_addresses= -c unix_socket_directories="/var/run/postgresql${SOCKETS:-}" -c fsync=off -c shared_buffers=32MB -c max_connections=40 "$@"
 ENTRY
 chmod 755 "$extra/entry"
 

@@ -162,8 +162,22 @@ func (e *Engine) Run(t testing.TB, args ...string) string {
 // `docker run` and the image: environment, labels.
 func (e *Engine) Postgres(t testing.TB, name string, args ...string) {
 	t.Helper()
-	e.Run(t, append(append([]string{"run", "--detach", "--network", "none", "--name", name}, args...), Image)...)
+	// A second socket, for tests to fill the cluster from outside.
+	sockets := filepath.Join(e.dir, "sockets", name)
+	if err := os.MkdirAll(sockets, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(sockets, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	run := []string{"run", "--detach", "--network", "none", "--name", name, "--volume", sockets + ":/sockets", "--env", "SOCKETS=,/sockets"}
+	e.Run(t, append(append(run, args...), Image)...)
 	e.Await(t, name)
+}
+
+// URL leads from outside to a database in a container that Postgres started.
+func (e *Engine) URL(name, user, database string) string {
+	return fmt.Sprintf("postgres://%s@/%s?host=%s", user, database, filepath.Join(e.dir, "sockets", name))
 }
 
 // Await waits until the cluster of a container answers.
@@ -186,12 +200,12 @@ func (e *Engine) Await(t testing.TB, name string) {
 	}
 }
 
-// SQL runs statements in a database of a container's cluster as the role postgres, and returns what psql prints of them,
+// SQL runs statements in a database of a container's cluster as its first role, and returns what psql prints of them,
 // unaligned.
 func (e *Engine) SQL(t testing.TB, name, database string, statements ...string) string {
 	t.Helper()
 	args := []string{"exec", name, "psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1",
-		"--username=postgres", "--dbname=" + database}
+		"--username=" + e.Run(t, "exec", name, "sh", "-c", `echo "${POSTGRES_USER:-postgres}"`), "--dbname=" + database}
 	for _, statement := range statements {
 		args = append(args, "--command="+statement)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"holdfast/internal/source"
-	"holdfast/internal/source/postgres/pgclient"
 )
 
 // livePatience is how long a comparison waits for a table's lock: it must not queue behind a migration, and hold up all that
@@ -40,12 +39,15 @@ func Alike(stored source.Stored, opt Options) (*Source, error) {
 
 // Where names the database in words, without a secret.
 func (s *Source) Where() (string, error) {
-	p, err := pgclient.Resolve(s.opt.URL, s.opt.Password, s.opt.Env)
+	database, server, err := s.opt.location().Where()
 	if err != nil {
 		return "", err
 	}
 	if s.opt.AllDatabases {
-		return "the databases on " + p.Where(), nil
+		return "the databases on " + server, nil
 	}
-	return fmt.Sprintf("database %q on %s", p["dbname"], p.Where()), nil
+	if database == "" {
+		return "the database of " + server, nil
+	}
+	return fmt.Sprintf("database %q on %s", database, server), nil
 }

@@ -42,14 +42,14 @@ type capture struct {
 var _ source.Capture = (*capture)(nil)
 
 func (s *Source) capture(ctx context.Context, observe holdfast.Observer) (*capture, error) {
-	p, err := pgclient.Resolve(s.opt.URL, s.opt.Password, s.opt.Env)
+	site, p, err := s.opt.location().Open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, because(ctx, "capture", err)
 	}
 	if observe == nil {
 		observe = func(holdfast.Event) {}
 	}
-	c := &capture{opt: s.opt, site: s.site, observe: observe, whole: map[string][]source.Fact{}}
+	c := &capture{opt: s.opt, site: site, observe: observe, whole: map[string][]source.Fact{}}
 	if err := c.open(ctx, p); err != nil {
 		c.release()
 		return nil, because(ctx, "capture", err)

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -15,6 +16,7 @@ import (
 // diagnosis collects findings.
 type diagnosis struct {
 	source   *Source
+	site     pgclient.Site
 	role     string
 	filter   filter
 	findings []source.Finding
@@ -31,17 +33,14 @@ func (s *Source) Diagnose(ctx context.Context) ([]source.Finding, error) {
 }
 
 func (s *Source) diagnose(ctx context.Context) ([]source.Finding, error) {
-	p, err := pgclient.Resolve(s.opt.URL, s.opt.Password, s.opt.Env)
-	if err != nil {
-		return nil, err
-	}
-	d := &diagnosis{source: s, role: p["user"]}
+	d := &diagnosis{source: s}
+	var err error
 	if d.filter, err = s.opt.filter(); err != nil {
 		return nil, err
 	}
-	conn, server, err := s.site.Dial(ctx, p)
+	conn, server, err := d.dial(ctx)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, holdfast.ErrUsage) {
 			return nil, err
 		}
 		d.add(source.Fails, holdfast.Hint(err), "%v", err)
@@ -63,6 +62,15 @@ func (s *Source) diagnose(ctx context.Context) ([]source.Finding, error) {
 		}
 	}
 	return d.findings, nil
+}
+
+func (d *diagnosis) dial(ctx context.Context) (pgclient.Session, pgclient.Params, error) {
+	site, p, err := d.source.opt.location().Open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	d.site, d.role = site, p["user"]
+	return site.Dial(ctx, p)
 }
 
 // databaseNames lists what "all databases" means.
@@ -87,7 +95,7 @@ func (d *diagnosis) server(ctx context.Context, conn pgclient.Session, server pg
 	} else {
 		d.add(source.Fine, "", "PostgreSQL %s answers at %s", versionName(version), server.Where())
 	}
-	if err := pgclient.RefusePooler(ctx, d.source.site, conn, server); err != nil {
+	if err := pgclient.RefusePooler(ctx, d.site, conn, server); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
@@ -119,10 +127,10 @@ func (d *diagnosis) server(ctx context.Context, conn pgclient.Session, server pg
 }
 
 func (d *diagnosis) programs(ctx context.Context, major int) {
-	if _, err := pgclient.Exactly(ctx, d.source.site, "initdb", major); err != nil {
+	if _, err := pgclient.Exactly(ctx, d.site, "initdb", major); err != nil {
 		d.add(source.Warns, holdfast.Hint(err)+", or drill on another machine", "drills cannot run here: %v", err)
 	}
-	dump, err := pgclient.Fitting(ctx, d.source.site, "pg_dump", major)
+	dump, err := pgclient.Fitting(ctx, d.site, "pg_dump", major)
 	if err != nil {
 		d.add(source.Fails, holdfast.Hint(err), "%v", err)
 		return
@@ -135,7 +143,7 @@ func (d *diagnosis) programs(ctx context.Context, major int) {
 	if !d.source.opt.SkipGlobals && !d.beside(ctx, dump, "pg_dumpall") {
 		d.add(source.Fails, fmt.Sprintf("install postgresql-client-%d", dump.Major), "pg_dumpall is not beside %s", dump.Path)
 	}
-	psql, err := pgclient.Psql(ctx, d.source.site, major)
+	psql, err := pgclient.Psql(ctx, d.site, major)
 	switch {
 	case err != nil:
 		d.add(source.Warns, holdfast.Hint(err), "%v: restores and drills need it", err)
@@ -146,13 +154,13 @@ func (d *diagnosis) programs(ctx context.Context, major int) {
 
 // beside reports whether another program of p's installation is there.
 func (d *diagnosis) beside(ctx context.Context, p pgclient.Program, name string) bool {
-	list, err := d.source.site.Find(ctx, name)
+	list, err := d.site.Find(ctx, name)
 	return err == nil && slices.Contains(list, p.Beside(name))
 }
 
 // database looks for what the role cannot read in one database.
 func (d *diagnosis) database(ctx context.Context, p pgclient.Params, several bool) error {
-	conn, _, err := d.source.site.Dial(ctx, p)
+	conn, _, err := d.site.Dial(ctx, p)
 	if err != nil {
 		if ctx.Err() != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"holdfast"
+	"holdfast/internal/container"
 	"holdfast/internal/source"
 	"holdfast/internal/source/postgres/pgclient"
 )
@@ -21,6 +22,8 @@ type Target struct {
 	URL      holdfast.Secret
 	Password holdfast.Secret
 	Env      map[string]string
+	// Container is where the server runs, as in Options.
+	Container container.Ref
 	// Database is the final name; default: the name at backup time. With several databases it must be empty.
 	Database string
 	// Overwrite lets a database of that name give way: it is kept under another one.
@@ -43,6 +46,7 @@ type Place struct {
 	site     pgclient.Site   // where sessions are opened
 	programs pgclient.Site   // where programs run: the same, or a sandbox in it
 	server   pgclient.Params // leads to a database that stays: postgres or template1
+	named    string          // the database that the target's address names
 	drill    bool
 
 	conn      pgclient.Session
@@ -71,13 +75,16 @@ var (
 	_ source.Reversible = (*Place)(nil)
 )
 
+func (t Target) location() pgclient.Location {
+	return pgclient.Location{URL: t.URL, Password: t.Password, Env: t.Env, Container: t.Container, BinDirs: t.BinDirs, Path: t.Path}
+}
+
 // Open connects to the server of a restore. Nothing is made there yet.
 func Open(ctx context.Context, t Target, observe holdfast.Observer) (*Place, error) {
-	server, err := pgclient.Resolve(t.URL, t.Password, t.Env)
+	site, server, err := t.location().Open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, because(ctx, "open the target", err)
 	}
-	site := pgclient.NewHost(t.BinDirs, t.Path)
 	p, err := open(ctx, t, server, site, site, observe)
 	return p, because(ctx, "open the target", err)
 }
@@ -89,7 +96,7 @@ func open(ctx context.Context, t Target, server pgclient.Params, site, programs 
 	if t.ID == "" {
 		t.ID = string(holdfast.NewBackupID())
 	}
-	p := &Place{target: t, observe: observe, site: site, programs: programs}
+	p := &Place{target: t, observe: observe, site: site, programs: programs, named: server["dbname"]}
 	// The database that the connection string names is often the one to restore, which may not exist.
 	var firstErr error
 	for _, name := range []string{"postgres", "template1", server["dbname"]} {

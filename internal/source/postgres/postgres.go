@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/container"
 	"holdfast/internal/source"
 	"holdfast/internal/source/postgres/pgclient"
 )
@@ -49,6 +50,9 @@ type Options struct {
 	// Env holds the PG* variables, and HOME for PostgreSQL's files in the home folder. Nothing else is taken from an
 	// environment.
 	Env map[string]string
+	// Container is where the server runs. It is then reached by the container's own programs: URL may name user, database
+	// and port alone, and Env, BinDirs and Path do not count.
+	Container container.Ref
 
 	// AllDatabases captures every database of the cluster that takes connections and is not a template.
 	AllDatabases bool
@@ -70,10 +74,7 @@ type Options struct {
 }
 
 // Source is a PostgreSQL database, or all of a cluster.
-type Source struct {
-	opt  Options
-	site pgclient.Site
-}
+type Source struct{ opt Options }
 
 var _ source.Source = (*Source)(nil)
 
@@ -85,7 +86,11 @@ func New(opt Options) *Source {
 	if opt.Stall <= 0 {
 		opt.Stall = defaultStall
 	}
-	return &Source{opt: opt, site: pgclient.NewHost(opt.BinDirs, opt.Path)}
+	return &Source{opt}
+}
+
+func (opt Options) location() pgclient.Location {
+	return pgclient.Location{URL: opt.URL, Password: opt.Password, Env: opt.Env, Container: opt.Container, BinDirs: opt.BinDirs, Path: opt.Path}
 }
 
 // Capture pins one snapshot of each database and opens the way to its items.

@@ -42,22 +42,9 @@ func environment() map[string]string {
 // Resolve merges a connection string, a service file and PG* variables, in libpq's order of precedence, and fills in
 // libpq's defaults.
 func Resolve(url, password holdfast.Secret, env map[string]string) (Params, error) {
-	given := Params{}
-	var err error
-	if text := strings.TrimSpace(url.Reveal()); text != "" {
-		rest, isURL := strings.CutPrefix(text, "postgres://")
-		if !isURL {
-			rest, isURL = strings.CutPrefix(text, "postgresql://")
-		}
-		if isURL {
-			err = given.parseURL(rest)
-		} else {
-			err = given.parseKeywords(text)
-		}
-	}
+	given, err := parse(url)
 	if err != nil {
-		return nil, holdfast.WithHint(fmt.Errorf("%w: the PostgreSQL connection string: %w", holdfast.ErrUsage, err),
-			"write it as postgres://user@host:5432/database?sslmode=verify-full or as host=… user=… dbname=…")
+		return nil, err
 	}
 	keywords := environment()
 	for key := range given {
