@@ -39,7 +39,7 @@ func (a *app) living(ctx context.Context, cfg *config.Config, f *againstFlags, m
 	if len(f.texts) == 0 {
 		return nil, nil
 	}
-	password := cfg.PostgresPassword
+	var password holdfast.Secret
 	if f.passwordFile != "" {
 		var err error
 		if password, err = config.SecretFile(f.passwordFile).Resolve(ctx); err != nil {
@@ -54,6 +54,9 @@ func (a *app) living(ctx context.Context, cfg *config.Config, f *againstFlags, m
 		one, asked := chosen[stored.Source]
 		if !asked {
 			return nil, "", nil
+		}
+		if f.passwordFile == "" {
+			password = hostPassword(cfg, one.text)
 		}
 		return a.liveSource(ctx, cfg, stored, one.text, password)
 	}, nil

@@ -71,6 +71,7 @@ type app struct {
 type globalFlags struct {
 	config  string
 	json    bool
+	engine  string
 	state   string
 	logFile string
 	quiet   bool
@@ -197,6 +198,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.flags.config, "config", "", "configuration `FILE` (default /etc/holdfast/holdfast.yaml, or below ~/.config)")
 	flags.BoolVar(&a.flags.json, "json", false, "print JSON lines")
 	flags.BoolVarP(&a.flags.quiet, "quiet", "q", false, "print results and warnings only")
+	flags.StringVar(&a.flags.engine, "engine", "", "`SOCKET` of the Docker Engine or of Podman, for servers in containers (default unix:///var/run/docker.sock)")
 	flags.StringVar(&a.flags.state, "state", "", "`FOLDER` of locks, the signer and reports")
 	flags.StringVar(&a.flags.logFile, "log-file", "", "append what is printed to `FILE` (mode 0640)")
 	root.AddCommand(
@@ -228,7 +230,7 @@ func (a *app) strict(cmd *cobra.Command) {
 // load resolves the configuration with the flags of one command. A command that makes backups says so: then keys that
 // expire soon are warned about.
 func (a *app) load(flags config.Flags, seals bool) (*config.Config, error) {
-	flags.State, flags.LogFile = a.flags.state, a.flags.logFile
+	flags.Engine, flags.State, flags.LogFile = a.flags.engine, a.flags.state, a.flags.logFile
 	cfg, err := config.Resolve(config.Inputs{
 		Path: a.flags.config, Environ: a.Environ, Flags: flags, Now: a.Now(), Seals: seals,
 	})

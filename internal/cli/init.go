@@ -58,7 +58,7 @@ func (a *app) initCommand() *cobra.Command {
 
 func (a *app) init(ctx context.Context, f *initFlags) error {
 	// The file that is about to be written is not read: only the environment and the defaults count.
-	cfg, err := config.Resolve(config.Inputs{NoFile: true, Environ: a.Environ, Now: a.Now(), Flags: config.Flags{State: a.flags.state, LogFile: a.flags.logFile, Host: f.host}})
+	cfg, err := config.Resolve(config.Inputs{NoFile: true, Environ: a.Environ, Now: a.Now(), Flags: config.Flags{Engine: a.flags.engine, State: a.flags.state, LogFile: a.flags.logFile, Host: f.host}})
 	if err != nil {
 		return err
 	}

@@ -331,8 +331,6 @@ func (a *app) destinations(ctx context.Context, cfg *config.Config, f *restoreFl
 		if password, err = config.SecretFile(f.passwordFile).Resolve(ctx); err != nil {
 			return nil, err
 		}
-	} else {
-		password = cfg.PostgresPassword
 	}
 	if f.inPlace && !slices.ContainsFunc(chosen, func(s source.Stored) bool { return s.Kind == holdfast.KindFiles }) {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: --in-place is for files, and none of the chosen sources is of that kind", holdfast.ErrUsage), "give --to for databases")
@@ -350,6 +348,9 @@ func (a *app) destinations(ctx context.Context, cfg *config.Config, f *restoreFl
 		to, folder, err := placeFor(stored, chosen, f.to, b.Entry.ID)
 		if err != nil {
 			return nil, err
+		}
+		if f.passwordFile == "" {
+			password = hostPassword(cfg, to)
 		}
 		d := destination{stored: stored, to: to, folder: folder, overwrite: f.overwrite, withRoles: f.withRoles, only: f.paths, password: password}
 		if len(f.paths) > 0 && stored.Kind != holdfast.KindFiles {
@@ -463,7 +464,7 @@ func fileName(stored source.Stored) string {
 }
 
 func isConnection(text string) bool {
-	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://") ||
+	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://") || config.InContainer(text) ||
 		!strings.HasPrefix(text, "/") && !strings.HasPrefix(text, ".") && strings.Contains(text, "=")
 }
 

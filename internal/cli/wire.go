@@ -157,7 +157,7 @@ func (a *app) postgresOptions(ctx context.Context, cfg *config.Config, src confi
 	}
 	pg := src.Postgres
 	return postgres.Options{
-		Name: src.Name, URL: holdfast.NewSecret(pg.Conn), Password: password, Env: a.postgresEnv(cfg),
+		Name: src.Name, URL: holdfast.NewSecret(pg.Conn), Password: password, Env: a.postgresEnv(cfg), Engine: cfg.Engine,
 		AllDatabases: pg.AllDatabases, IncludeTables: pg.IncludeTables, ExcludeTables: pg.ExcludeTables,
 		ExcludeTableData: pg.ExcludeTableData, IncludeSchemas: pg.IncludeSchemas, ExcludeSchemas: pg.ExcludeSchemas,
 		SkipGlobals: !pg.Globals, LockWait: pg.LockWait, Stall: pg.Stall, BinDirs: cfg.DrillFor(cfg.Selected).BinDirs, Path: a.env("PATH"),
@@ -168,7 +168,7 @@ func (a *app) postgresPassword(ctx context.Context, cfg *config.Config, pg confi
 	if !pg.Password.IsZero() {
 		return pg.Password.Resolve(ctx)
 	}
-	return cfg.PostgresPassword, nil
+	return hostPassword(cfg, pg.Conn), nil
 }
 
 func (a *app) postgresEnv(cfg *config.Config) map[string]string {
@@ -285,7 +285,7 @@ func (a *app) open(ctx context.Context, cfg *config.Config, d destination, id ho
 			database = ""
 		}
 		return postgres.Open(ctx, postgres.Target{
-			URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Database: database, Overwrite: d.overwrite,
+			URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Engine: cfg.Engine, Database: database, Overwrite: d.overwrite,
 			WithRoles: d.withRoles, ID: string(id), Now: a.Now().UTC(), Path: a.env("PATH"),
 		}, observe)
 	case holdfast.KindSQLite:
@@ -305,7 +305,7 @@ func (a *app) standing(cfg *config.Config, d destination) engine.NamedSource {
 	switch d.stored.Kind {
 	case holdfast.KindPostgres:
 		named.Source = postgres.New(postgres.Options{
-			Name: d.stored.Source, URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Path: a.env("PATH"),
+			Name: d.stored.Source, URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Engine: cfg.Engine, Path: a.env("PATH"),
 			AllDatabases: d.cluster(),
 		})
 	case holdfast.KindSQLite:
@@ -356,7 +356,7 @@ func (a *app) rawBytes(ctx context.Context, cfg *config.Config, d destination, d
 			if d.cluster() {
 				database = ""
 			}
-			found, err = postgres.RawFiles(ctx, postgres.Target{URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg)}, database)
+			found, err = postgres.RawFiles(ctx, postgres.Target{URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Engine: cfg.Engine}, database)
 		}
 		if err != nil {
 			return raw, "", err
@@ -389,14 +389,14 @@ func rawRoots(found postgres.Raw) (roots []files.Root, about string) {
 
 // databaseOf is the database that a connection string names, and whether it exists on its server.
 func (a *app) databaseOf(ctx context.Context, cfg *config.Config, conn string, password holdfast.Secret) (string, bool, error) {
-	return postgres.Lookup(ctx, postgres.Target{URL: holdfast.NewSecret(conn), Password: password, Env: a.postgresEnv(cfg)})
+	return postgres.Lookup(ctx, postgres.Target{URL: holdfast.NewSecret(conn), Password: password, Env: a.postgresEnv(cfg), Engine: cfg.Engine})
 }
 
 // liveSource is the live source that stored is compared with: at text, or for "" as configured, or for files where they were.
 func (a *app) liveSource(ctx context.Context, cfg *config.Config, stored source.Stored, text string, password holdfast.Secret) (source.Source, string, error) {
 	switch stored.Kind {
 	case holdfast.KindPostgres:
-		opt := postgres.Options{URL: holdfast.NewSecret(text), Password: password, Env: a.postgresEnv(cfg), BinDirs: cfg.DrillFor(cfg.Selected).BinDirs, Path: a.env("PATH")}
+		opt := postgres.Options{URL: holdfast.NewSecret(text), Password: password, Env: a.postgresEnv(cfg), Engine: cfg.Engine, BinDirs: cfg.DrillFor(cfg.Selected).BinDirs, Path: a.env("PATH")}
 		if text == "" {
 			src, err := configured(cfg, stored)
 			if err != nil {

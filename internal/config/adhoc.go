@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -113,6 +114,9 @@ func (r *reader) recognise(text string) (Source, string, error) {
 		src.Postgres.Conn = c.text
 		src.Postgres.Password = SecretRef{given: c.password}
 		database := c.database
+		if InContainer(text) {
+			return src, cmp.Or(database, c.user, c.host), nil
+		}
 		for _, variable := range []string{"PGDATABASE", "PGSERVICE", "PGUSER"} {
 			if database == "" {
 				database, _ = r.lookup(variable)
@@ -124,7 +128,7 @@ func (r *reader) recognise(text string) (Source, string, error) {
 		return src, database, nil
 	}
 	if strings.Contains(text, "://") {
-		return Source{}, "", errors.New("no source is reached by this kind of URL; known: postgres://, postgresql://")
+		return Source{}, "", errors.New("no source is reached by this kind of URL; known: postgres://, postgresql://, docker://")
 	}
 	how, path := "", text
 	for _, prefix := range []string{"sqlite", "files"} {

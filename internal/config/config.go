@@ -27,6 +27,7 @@ type Config struct {
 	Host     string // the name of this host in manifests
 	State    string // folder of locks, signer and run records
 	Signer   string // file of the host's signing key
+	Engine   string // socket of the engine of containers; "": where one usually is
 	LogFile  string // "" when no log file is written
 	Identity string // file of the identity that opens backups; "" when none was named
 
@@ -106,7 +107,7 @@ type Source struct {
 // Postgres says how to reach a PostgreSQL database and what of it to take.
 type Postgres struct {
 	// Conn is a URL or a keyword/value text, as libpq and pgx take it, without any password. What it leaves out
-	// comes from the PG variables of the environment.
+	// comes from the PG variables of the environment. Or it is docker://…, which leads into a container.
 	Conn             string
 	Password         SecretRef // zero: PGPASSWORD, the password file, or none
 	AllDatabases     bool
@@ -171,6 +172,8 @@ type Drill struct {
 	Every            time.Duration
 	Assertions       []Assertion
 	BinDirs          []string // where to look for PostgreSQL's server programs first
+	Container        string   // [ContainerAuto], [ContainerNever] or [ContainerAlways]
+	Image            string   // of a container; "": the one that the backup came from
 }
 
 // Assertion is a query that must give true on the restored source.

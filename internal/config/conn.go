@@ -13,15 +13,19 @@ import (
 // Connection texts may hold passwords, so no error here repeats any part of one.
 
 var (
-	errConn        = errors.New("is neither a URL (postgres://user@host/database) nor keyword/value text (host=… dbname=…)")
+	errConn        = errors.New("is neither a URL (postgres://user@host/database, docker://container/database) nor keyword/value text (host=… dbname=…)")
 	errSSLPassword = errors.New("holds sslpassword, which is not taken; use a client key without one, readable by its owner alone")
 )
 
 var keywordRule = regexp.MustCompile(`^[a-z_]+ *=`)
 
 func isURL(text string) bool {
-	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
+	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://") || InContainer(text)
 }
+
+// InContainer reports whether a connection text leads to a server in a container. PostgreSQL's variables and the password
+// in them are then of no use.
+func InContainer(text string) bool { return strings.HasPrefix(text, containerScheme) }
 
 // isConn reports whether text looks like a connection to PostgreSQL.
 func isConn(text string) bool { return isURL(text) || keywordRule.MatchString(text) }
@@ -32,6 +36,7 @@ type conn struct {
 	password holdfast.Secret
 	database string // "" when it comes from elsewhere
 	user     string
+	host     string // of a URL
 }
 
 // parseConn takes a connection text apart.
@@ -57,7 +62,7 @@ func parseURL(text string) (conn, error) {
 	if query.Has("sslpassword") {
 		return conn{}, errSSLPassword
 	}
-	c := conn{database: strings.TrimPrefix(u.Path, "/"), user: u.User.Username()}
+	c := conn{database: strings.TrimPrefix(u.Path, "/"), user: u.User.Username(), host: u.Host}
 	if password, set := u.User.Password(); set {
 		c.password = holdfast.NewSecret(password)
 		u.User = url.User(c.user)

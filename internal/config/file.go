@@ -17,7 +17,7 @@ import (
 
 // draft is a configuration on its way: what was read, with names that are not yet looked up.
 type draft struct {
-	host, state, signer, logFile string
+	host, state, signer, engine, logFile string
 
 	keys    []draftKey
 	stores  []Store
@@ -56,6 +56,10 @@ func (r *reader) readFile(tree *yaml.Node) draft {
 	root.text("host", &d.host)
 	root.pathTo("state", &d.state)
 	root.pathTo("signer", &d.signer)
+	root.one("engine", "text", func(text string, _ field) error {
+		d.engine = text
+		return checkEngine(text)
+	})
 	if node, _, found := root.value("log"); found {
 		if log := r.section(node, "log", logShape()); log != nil {
 			log.pathTo("file", &d.logFile)
@@ -209,6 +213,7 @@ func (r *reader) readPostgres(s *section, into *Postgres) {
 		return nil
 	})
 	var parts []string
+	values := map[string]string{}
 	for _, part := range connParts() {
 		text, ok := readPart(s, part.key)
 		if !ok {
@@ -218,6 +223,10 @@ func (r *reader) readPostgres(s *section, into *Postgres) {
 			r.fault(s.placeOf(part.key), "%s: give either url or %s", join(s.path, part.key), part.key)
 		}
 		parts = append(parts, keyword(part.keyword, text))
+		values[part.keyword] = text
+	}
+	if conn, ok := r.readContainer(s, values); ok {
+		into.Conn = conn
 	}
 	if into.Conn == "" {
 		into.Conn = strings.Join(parts, " ")
@@ -349,7 +358,7 @@ func newJob(name holdfast.JobName, at place) *draftJob {
 	}
 }
 
-func newDrill() Drill { return Drill{Scratch: "/dev/shm", Every: 90 * day} }
+func newDrill() Drill { return Drill{Scratch: "/dev/shm", Every: 90 * day, Container: ContainerAuto} }
 
 func (r *reader) readDrill(s *section, j *draftJob) {
 	d := &j.Drill
@@ -357,6 +366,8 @@ func (r *reader) readDrill(s *section, j *draftJob) {
 	s.flag("allow_disk_scratch", &d.AllowDiskScratch)
 	s.span("every", &d.Every)
 	s.paths("bin_dirs", &d.BinDirs)
+	s.choice("container", &d.Container)
+	s.text("image", &d.Image)
 	nodes, _ := s.elements("assertions", "sections with source and sql")
 	for i, node := range nodes {
 		inner := r.section(node, element(s.path, "assertions", i), assertionShape())

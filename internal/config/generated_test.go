@@ -153,6 +153,8 @@ func schemaOfField(f field) *jsonschema.Schema {
 		s = schemaOf(f.shape)
 	case formSections:
 		s.Type, s.Items = "array", schemaOf(f.shape)
+	case formContainer:
+		s.AnyOf = []*jsonschema.Schema{{Type: "string", Pattern: containerRule.String()}, schemaOf(f.shape)}
 	case formRoots:
 		s.Type, s.MinItems = "array", jsonschema.Ptr(1)
 		s.Items = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{texts, schemaOf(f.shape)}}
@@ -189,6 +191,7 @@ func keyTables() string {
 		{"an entry of `retired`", retiredShape()},
 		{"`stores.NAME`", storeShape()},
 		{"`sources.NAME` of kind `postgres`", postgresShape()},
+		{"`container` of a source", containerShape()},
 		{"`sources.NAME` of kind `sqlite`", sqliteShape()},
 		{"`sources.NAME` of kind `files`", filesShape()},
 		{"an entry of `paths`", rootPathShape()},

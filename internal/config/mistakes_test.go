@@ -41,11 +41,11 @@ func TestMistakes(t *testing.T) {
 		{"not YAML", "version: 1\nkeys: [\n", "f.yaml:3:1: is not readable YAML: did not find expected node content"},
 		{"tab", "version: 1\nlog:\n\tfile: x\n", "f.yaml:3:1: is not readable YAML: found character that cannot start any token"},
 		{"alias without anchor", "version: 1\nhost: *" + canary + "\n", "f.yaml:2:7: is not readable YAML: an alias (*name) without its anchor (&name); quote a text that begins with *"},
-		{"not a section", "- version\n", "f.yaml:1:1: must be a section with the keys version, host, state, signer, log, keys, stores, sources, jobs"},
+		{"not a section", "- version\n", "f.yaml:1:1: must be a section with the keys version, host, state, signer, engine, log, keys, stores, sources, jobs"},
 		{"no version", "host: web1\n", `f.yaml:1:1: key "version" is missing`},
 		{"other version", "version: 2\n", "f.yaml:1:10: version: must be 1, not 2"},
 		{"quoted number", "version: \"1\"\n", `f.yaml:1:10: version: must be a whole number, not "1"`},
-		{"near key", "version: 1\nstoers: {}\n", `f.yaml:2:1: unknown key "stoers"; did you mean "stores"? Known: version, host, state, signer, log, keys, stores, sources, jobs`},
+		{"near key", "version: 1\nstoers: {}\n", `f.yaml:2:1: unknown key "stoers"; did you mean "stores"? Known: version, host, state, signer, engine, log, keys, stores, sources, jobs`},
 		{"far key", "version: 1\nlog: {level: debug}\n", `f.yaml:2:7: log: unknown key "level"; known: file`},
 		{"key twice", "version: 1\nhost: a\nhost: b\n", `f.yaml:3:1: key "host" comes twice; it stands already in line 2`},
 		{"name twice", "version: 1\nstores:\n  a: {kind: local, path: /a}\n  a: {kind: local, path: /b}\n", `f.yaml:4:3: stores: key "a" comes twice; it stands already in line 3`},
@@ -81,7 +81,7 @@ func TestMistakes(t *testing.T) {
 		{"password in url", "version: 1\nsources: {a: {kind: postgres, url: 'postgres://u:" + canary + "@h/d'}}\n", "f.yaml:2:36: sources.a.url: holds a password; take it out and refer to it: password: {env: NAME} or {file: PATH}"},
 		{"password in keywords", "version: 1\nsources: {a: {kind: postgres, url: 'host=h password=" + canary + "'}}\n", "f.yaml:2:36: sources.a.url: holds a password; take it out and refer to it: password: {env: NAME} or {file: PATH}"},
 		{"broken url", "version: 1\nsources: {a: {kind: postgres, url: 'postgres://u:" + canary + "%zz@h/d'}}\n", "f.yaml:2:36: sources.a.url: is not a URL that can be read; characters such as @ : / # % in a name must be percent-encoded"},
-		{"no url", "version: 1\nsources: {a: {kind: postgres, url: " + canary + "}}\n", "f.yaml:2:36: sources.a.url: is neither a URL (postgres://user@host/database) nor keyword/value text (host=… dbname=…)"},
+		{"no url", "version: 1\nsources: {a: {kind: postgres, url: " + canary + "}}\n", "f.yaml:2:36: sources.a.url: is neither a URL (postgres://user@host/database, docker://container/database) nor keyword/value text (host=… dbname=…)"},
 		{"url and host", "version: 1\nsources: {a: {kind: postgres, url: 'postgres://', host: h}}\n", "f.yaml:2:57: sources.a.host: give either url or host"},
 		{"port", "version: 1\nsources: {a: {kind: postgres, port: 70000}}\n", "f.yaml:2:37: sources.a.port: must be between 1 and 65535, not 70000"},
 		{"octal port", "version: 1\nsources: {a: {kind: postgres, port: 0123}}\n", "f.yaml:2:37: sources.a.port: must be a whole number without leading zeros, not 0123"},
@@ -119,7 +119,7 @@ func TestMistakes(t *testing.T) {
 		{"assertion's source", base + "jobs: {j: {sources: [db, env], store: main, recipients: [ops], drill: {assertions: [{source: env, sql: select true}]}}}\n",
 			`f.yaml:9:94: jobs.j.drill.assertions[0].source: "env" is no database of this job; known: db`},
 		{"several", "version: 1\nhost: [x]\nstoers: {}\nlog: {file: ~, x: 1}\n",
-			"f.yaml:2:7: host: must be a text\nf.yaml:3:1: unknown key \"stoers\"; did you mean \"stores\"? Known: version, host, state, signer, log, keys, stores, sources, jobs\n" +
+			"f.yaml:2:7: host: must be a text\nf.yaml:3:1: unknown key \"stoers\"; did you mean \"stores\"? Known: version, host, state, signer, engine, log, keys, stores, sources, jobs\n" +
 				"f.yaml:4:13: log.file: has no value; give one or remove the key\nf.yaml:4:16: log: unknown key \"x\"; known: file"},
 	}
 	for _, test := range tests {
@@ -169,7 +169,7 @@ func TestMistakesOfFlagsAndVariables(t *testing.T) {
 		{"source that is not there", "flag --source: /nowhere/data: nothing is there; a source is a URL (postgres://…), keyword/value text (service=…), sqlite:PATH, files:PATH, the path of a SQLite file or of a folder", nil, config.Flags{Sources: []string{"/nowhere/data"}}},
 		{"source that may be a mistyped URL", "flag --source: nothing is there; a source is a URL (postgres://…), keyword/value text (service=…), sqlite:PATH, files:PATH, the path of a SQLite file or of a folder", nil, config.Flags{Sources: []string{"postgres/u:" + canary + "@h/d"}}},
 		{"source of no kind", "flag --source: " + plain + ": the file is not a SQLite database; write files:PATH to take it as a file", nil, config.Flags{Sources: []string{plain}}},
-		{"source of another URL", "environment HOLDFAST_SOURCE: no source is reached by this kind of URL; known: postgres://, postgresql://", []string{"HOLDFAST_SOURCE=mysql://u:" + canary + "@h/d"}, config.Flags{}},
+		{"source of another URL", "environment HOLDFAST_SOURCE: no source is reached by this kind of URL; known: postgres://, postgresql://, docker://", []string{"HOLDFAST_SOURCE=mysql://u:" + canary + "@h/d"}, config.Flags{}},
 		{"file's and flag's", "flag --level: must be between 1 and 22, not \"30\"\nflag --scratch: ~ is not expanded; write the whole path", nil, config.Flags{Level: 30, Scratch: "~/x"}},
 	}
 	for _, test := range tests {

@@ -40,6 +40,7 @@ type Flags struct {
 	State            string
 	Signer           string
 	Host             string
+	Engine           string
 	LogFile          string
 	Scratch          string
 	AllowDiskScratch bool
@@ -260,7 +261,7 @@ func workingPath(text string) (string, error) {
 // finish puts flags and environment over the draft, looks up names, and checks what only the whole can tell.
 func (r *reader) finish(d draft, flags Flags, seals bool) (*Config, error) {
 	c := &Config{
-		File: r.file, Host: d.host, State: d.state, Signer: d.signer, LogFile: d.logFile,
+		File: r.file, Host: d.host, State: d.state, Signer: d.signer, Engine: d.engine, LogFile: d.logFile,
 		drill: newDrill(), origins: r.origins, incomplete: map[holdfast.JobName]error{}, expired: map[holdfast.JobName]error{},
 		PostgresEnv: map[string]string{},
 	}
@@ -328,6 +329,10 @@ func (r *reader) overlayHost(c *Config, flags Flags) {
 	})
 	r.setPath(r.given("--state", flags.State, envState), "state", &c.State)
 	r.setPath(r.given("--signer", flags.Signer, envSigner), "signer", &c.Signer)
+	r.set(r.given("--engine", flags.Engine, envEngine), "engine", func(text string) error {
+		c.Engine = text
+		return checkEngine(text)
+	})
 	r.setPath(r.given("--log-file", flags.LogFile, envLogFile), "log.file", &c.LogFile)
 	r.setPath(r.given("--identity", flags.Identity, envIdentity), "identity", &c.Identity)
 	if c.Host == "" {

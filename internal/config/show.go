@@ -42,6 +42,7 @@ func (c *Config) Show() []Setting {
 	s.add("host", c.Host)
 	s.add("state", c.State)
 	s.add("signer", c.Signer)
+	s.given("engine", c.Engine)
 	s.given("log.file", c.LogFile)
 	s.given("identity", c.Identity)
 	for _, k := range c.Keys {
@@ -135,6 +136,10 @@ func (s *settings) source(path string, src Source) {
 
 // conn shows the parts of a connection if the file gave parts, else its text.
 func (s *settings) conn(path, text string) {
+	if _, inside := s.origins[path+"container"]; inside {
+		s.add(path+"container", text) // with what stands beside it
+		return
+	}
 	parts := false
 	for _, key := range connParts() {
 		if _, found := s.origins[path+key.key]; found {
@@ -169,6 +174,8 @@ func (s *settings) job(path string, job Job) {
 	s.add(path+"allow_disk_scratch", strconv.FormatBool(drill.AllowDiskScratch))
 	s.add(path+"every", formatSpan(drill.Every))
 	s.given(path+"bin_dirs", strings.Join(drill.BinDirs, ", "))
+	s.add(path+"container", drill.Container)
+	s.given(path+"image", drill.Image)
 	for i, a := range drill.Assertions {
 		inner := element(strings.TrimSuffix(path, "."), "assertions", i) + "."
 		s.add(inner+"source", string(a.Source))

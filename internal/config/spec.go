@@ -30,6 +30,8 @@ const (
 
 	formArguments form = "list of a program and its arguments"
 	formVariables form = "section of variables"
+
+	formContainer form = "text or section"
 )
 
 // field is one key.
@@ -87,6 +89,7 @@ func rootShape() *shape {
 		{name: "host", form: formText, fallback: "the machine's hostname", example: "web1", doc: "The name of this host in manifests and proofs."},
 		{name: "state", form: formPath, fallback: "/var/lib/holdfast for root, else $XDG_STATE_HOME/holdfast", example: "/var/lib/holdfast", doc: "Folder of locks, the signer and the records of runs."},
 		{name: "signer", form: formPath, fallback: "signer in the state folder", example: "/etc/holdfast/signer", doc: "File of the key that signs this host's manifests."},
+		{name: "engine", form: formText, fallback: "unix:///var/run/docker.sock", doc: "Socket of the Docker Engine, or of Podman, for servers in containers and drills in them."},
 		{name: "log", form: formSection, shape: logShape(), doc: "Where runs are logged besides the terminal."},
 		{name: "keys", form: formNamed, shape: keyShape(), doc: "Who can open backups. A job names them as its recipients."},
 		{name: "stores", form: formNamed, shape: storeShape(), doc: "Where backups are kept."},
@@ -141,6 +144,7 @@ func commonFields(kind holdfast.Kind) []field {
 func postgresShape() *shape {
 	return &shape{name: "postgres source", doc: "A PostgreSQL database, or all databases of a cluster. What is not given comes from PostgreSQL's own variables (PGHOST, PGSERVICE, …).", fields: append(commonFields(holdfast.KindPostgres), []field{
 		{name: "url", form: formText, example: "postgres://app@/app?host=/var/run/postgresql", doc: "Connection URL, or keyword/value text such as `service=app`; without a password."},
+		{name: "container", form: formContainer, shape: containerShape(), example: "shop-db-1", doc: "The container that the server runs in. It is reached from inside, by the container's own programs: user, database, port and password may be given besides, but no url, host or sslmode, and PostgreSQL's variables do not count."},
 		{name: "host", form: formText, example: "/var/run/postgresql", doc: "Server's name, address or socket folder; instead of url."},
 		{name: "port", form: formNumber, min: 1, max: 65535, example: "5432", doc: "Server's port."},
 		{name: "user", form: formText, example: "backup", doc: "Role to connect as."},
@@ -216,6 +220,8 @@ func drillShape() *shape {
 		{name: "every", form: formSpan, fallback: "90d", doc: "How long a proof is good for; after that the next drill is due."},
 		{name: "assertions", form: formSections, fallback: "none", shape: assertionShape(), example: `[{source: db, sql: "select count(*) > 0 from users"}]`, doc: "Queries that must give true on what was restored."},
 		{name: "bin_dirs", form: formPaths, fallback: "the usual places", example: "[/usr/lib/postgresql/17/bin]", doc: "Folders to look for PostgreSQL's server programs in first."},
+		{name: "container", form: formChoice, fallback: ContainerAuto, choices: containerChoices(), doc: "Whether PostgreSQL's throwaway server runs in a container: auto, when this host has none of that version and an image is known; never; or always."},
+		{name: "image", form: formText, fallback: "the one that the backup came from", example: "postgres:17", doc: "Image of that container. It must be there: none is ever pulled."},
 	}}
 }
 
@@ -239,7 +245,7 @@ type Variable struct {
 func Variables() []Variable {
 	return []Variable{
 		{envConfig, "The configuration file.", "/etc/holdfast/holdfast.yaml for root, else $XDG_CONFIG_HOME/holdfast/holdfast.yaml", "--config"},
-		{envSource, "What to back up, one per line: a PostgreSQL URL or keyword/value text, `sqlite:PATH`, `files:PATH`, the path of a SQLite file or folder, or the name of a source of the file.", "the job's", "--source"},
+		{envSource, "What to back up, one per line: a PostgreSQL URL or keyword/value text, `docker://CONTAINER/DATABASE`, `sqlite:PATH`, `files:PATH`, the path of a SQLite file or folder, or the name of a source of the file.", "the job's", "--source"},
 		{envStore, "Where backups are kept: the path of a folder, or the name of a store of the file.", "the job's", "--store, --to"},
 		{envRecipient, "Whom to seal to: an age recipient, a file of recipients or of an OpenPGP public key, or the name of a key of the file.", "the job's", "--recipient"},
 		{envRecipients, "Several of them, separated by commas or blanks.", "the job's", "--recipient"},
@@ -254,6 +260,7 @@ func Variables() []Variable {
 		{envHost, "The name of this host in manifests and proofs.", "the machine's hostname", "--host"},
 		{envLogFile, "File that log lines are appended to.", "none", "--log-file"},
 		{envScratch, "Folder where a drill restores.", "/dev/shm", "--scratch"},
+		{envEngine, "Socket of the Docker Engine, or of Podman.", "unix:///var/run/docker.sock", "--engine"},
 	}
 }
 
@@ -274,6 +281,7 @@ const (
 	envHost           = "HOLDFAST_HOST"
 	envLogFile        = "HOLDFAST_LOG_FILE"
 	envScratch        = "HOLDFAST_SCRATCH"
+	envEngine         = "HOLDFAST_ENGINE"
 )
 
 const envPostgresPassword = "PGPASSWORD"

@@ -174,7 +174,7 @@ func (t *template) source(src Source) {
 	of := sourceShapes()[src.Kind]
 	switch src.Kind {
 	case holdfast.KindPostgres:
-		done = append(done, "url", "host", "port", "user", "database", "sslmode")
+		done = append(done, "url", "container", "host", "port", "user", "database", "sslmode")
 		if src.Postgres.Conn != "" {
 			t.line(2, "url: "+quoteText(src.Postgres.Conn))
 		} else {

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"holdfast"
-	"holdfast/internal/container"
 	"holdfast/internal/sample"
 	"holdfast/internal/source"
 	"holdfast/internal/source/postgres"
@@ -16,8 +15,8 @@ import (
 )
 
 // inside are the options for a source in a container. No program of the host is to be found.
-func inside(e *testbed.Engine, name, conn string) postgres.Options {
-	return postgres.Options{Name: "app", URL: holdfast.NewSecret(conn), Container: container.Ref{Engine: e.Socket, Name: name},
+func inside(e *testbed.Engine, url string) postgres.Options {
+	return postgres.Options{Name: "app", URL: holdfast.NewSecret(url), Engine: e.Socket,
 		Env: map[string]string{"PGHOST": "/nowhere", "PGUSER": "nobody", "PGPASSWORD": "wrong", "PGDATABASE": "nothing"}}
 }
 
@@ -37,7 +36,7 @@ func TestContainerLive(t *testing.T) {
 		database := fmt.Sprintf("live%d", count)
 		e.SQL(t, "db", "postgres", "CREATE DATABASE "+database)
 		e.SQL(t, "db", database, strings.ReplaceAll(small, "writer", fmt.Sprintf("writer%d", count)))
-		opt := inside(e, "db", "dbname="+database)
+		opt := inside(e, "docker://db/"+database)
 		places := 0
 		return sourcetest.Fixture{
 			Name: opt.Name, Kind: holdfast.KindPostgres, Source: postgres.New(opt), Spot: spot,
@@ -47,7 +46,7 @@ func TestContainerLive(t *testing.T) {
 			},
 			Place: func(t *testing.T) source.Place {
 				places++
-				p, err := postgres.Open(t.Context(), postgres.Target{Container: opt.Container,
+				p, err := postgres.Open(t.Context(), postgres.Target{URL: holdfast.NewSecret("docker://db"), Engine: e.Socket,
 					Database: fmt.Sprintf("%s_back%d", database, places)}, ignore)
 				if err != nil {
 					t.Fatal(err)
@@ -65,18 +64,18 @@ func TestContainerLive(t *testing.T) {
 // TestContainerSample backs the sample application up from a container, and restores it there and into a throwaway.
 func TestContainerSample(t *testing.T) {
 	e := testbed.Docker(t)
-	e.Postgres(t, "db")
+	e.Postgres(t, "db", "--label", "tier=data")
 	e.SQL(t, "db", "postgres", `CREATE DATABASE app`)
 	if err := sample.CreateDatabase(t.Context(), e.URL("db", "postgres", "app"), sample.Options{Seed: 1}); err != nil {
 		t.Fatal(err)
 	}
-	opt := inside(e, "db", "dbname=app")
+	opt := inside(e, "docker://db/app")
 	stored := capture(t, opt)
 	direct := capture(t, options(t, e.URL("db", "postgres", "app")))
 	if lines := append(failures(direct.Facts, stored.Facts), texts(direct.Facts, stored.Facts)...); len(lines) > 0 {
 		t.Errorf("from inside came something else than from outside:\n%s", strings.Join(lines, "\n"))
 	}
-	p := open(t, postgres.Target{Container: opt.Container, Database: "back"}, ignore)
+	p := open(t, postgres.Target{URL: opt.URL, Engine: e.Socket, Database: "back"}, ignore)
 	bring(t, p, stored)
 	where, err := p.Commit(t.Context())
 	if err != nil {
@@ -86,7 +85,7 @@ func TestContainerSample(t *testing.T) {
 		t.Errorf("committed to %s, want %s", where, want)
 	}
 	back := opt
-	back.URL = holdfast.NewSecret("dbname=back")
+	back.URL = holdfast.NewSecret("docker:///back?user=postgres&engine=" + e.Socket + "&label=tier")
 	if lines := failures(stored.Facts, capture(t, back).Facts); len(lines) > 0 {
 		t.Errorf("what came back differs:\n%s", strings.Join(lines, "\n"))
 	}

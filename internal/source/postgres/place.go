@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"holdfast"
-	"holdfast/internal/container"
 	"holdfast/internal/source"
 	"holdfast/internal/source/postgres/pgclient"
 )
@@ -22,8 +21,8 @@ type Target struct {
 	URL      holdfast.Secret
 	Password holdfast.Secret
 	Env      map[string]string
-	// Container is where the server runs, as in Options.
-	Container container.Ref
+	// Engine is as in Options.
+	Engine string
 	// Database is the final name; default: the name at backup time. With several databases it must be empty.
 	Database string
 	// Overwrite lets a database of that name give way: it is kept under another one.
@@ -76,7 +75,7 @@ var (
 )
 
 func (t Target) location() pgclient.Location {
-	return pgclient.Location{URL: t.URL, Password: t.Password, Env: t.Env, Container: t.Container, BinDirs: t.BinDirs, Path: t.Path}
+	return pgclient.Location{URL: t.URL, Password: t.Password, Env: t.Env, Engine: t.Engine, BinDirs: t.BinDirs, Path: t.Path}
 }
 
 // Open connects to the server of a restore. Nothing is made there yet.

@@ -23,7 +23,6 @@ import (
 	"time"
 
 	"holdfast"
-	"holdfast/internal/container"
 	"holdfast/internal/source"
 	"holdfast/internal/source/postgres/pgclient"
 )
@@ -43,16 +42,16 @@ const (
 type Options struct {
 	// Name begins the name of every item.
 	Name holdfast.SourceName
-	// URL is a connection string in either of libpq's forms; empty: the PG* variables of Env decide.
+	// URL is a connection string in either of libpq's forms, or leads into a container, as [pgclient.Location] has it; empty:
+	// the PG* variables of Env decide.
 	URL holdfast.Secret
 	// Password overrides the one in URL and Env.
 	Password holdfast.Secret
 	// Env holds the PG* variables, and HOME for PostgreSQL's files in the home folder. Nothing else is taken from an
 	// environment.
 	Env map[string]string
-	// Container is where the server runs. It is then reached by the container's own programs: URL may name user, database
-	// and port alone, and Env, BinDirs and Path do not count.
-	Container container.Ref
+	// Engine is where the engine of containers listens, where URL does not say; default [container.DefaultEngine].
+	Engine string
 
 	// AllDatabases captures every database of the cluster that takes connections and is not a template.
 	AllDatabases bool
@@ -90,7 +89,7 @@ func New(opt Options) *Source {
 }
 
 func (opt Options) location() pgclient.Location {
-	return pgclient.Location{URL: opt.URL, Password: opt.Password, Env: opt.Env, Container: opt.Container, BinDirs: opt.BinDirs, Path: opt.Path}
+	return pgclient.Location{URL: opt.URL, Password: opt.Password, Env: opt.Env, Engine: opt.Engine, BinDirs: opt.BinDirs, Path: opt.Path}
 }
 
 // Capture pins one snapshot of each database and opens the way to its items.

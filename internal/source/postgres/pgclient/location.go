@@ -1,8 +1,12 @@
 package pgclient
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"holdfast"
@@ -11,18 +15,24 @@ import (
 
 // Location says where a server is, as whom it is used, and where PostgreSQL's programs are.
 type Location struct {
-	// URL is a connection string in either of libpq's forms; empty: the PG* variables of Env decide. For a server in a
-	// container it may name the user, the database and the port alone.
+	// URL is a connection string in either of libpq's forms; empty: the PG* variables of Env decide. Or it leads to the
+	// server in a container:
+	//
+	//	docker://[USER[:PASSWORD]@]NAME[/DATABASE][?PARAMETER=VALUE&…]
+	//
+	// where NAME is the container's name or ID, empty if the parameters service (with or without project) or label find it.
+	// Further parameters are user, password, dbname, port, connect_timeout and engine. Of a server in a container Env,
+	// BinDirs and Path do not count: they are of this host.
 	URL holdfast.Secret
 	// Password overrides the one in URL and Env.
 	Password holdfast.Secret
 	// Env holds the PG* variables, and HOME for PostgreSQL's files in the home folder. Nothing else is taken from an
-	// environment, and for a server in a container not even that.
+	// environment.
 	Env map[string]string
-	// Container is where the server runs; zero: it is reached from this host.
-	Container container.Ref
+	// Engine is where the engine of containers listens, where URL does not say; "" is [container.DefaultEngine].
+	Engine string
 	// BinDirs are folders to look into for PostgreSQL's programs, besides the usual ones and those of Path, which is a list
-	// of folders as in the variable PATH. Those of a container are its own.
+	// of folders as in the variable PATH.
 	BinDirs []string
 	Path    string
 }
@@ -30,53 +40,86 @@ type Location struct {
 // Open returns the site, and the parameters that lead to the server from there. A container is looked for; a server is
 // not spoken to yet.
 func (l Location) Open(ctx context.Context) (Site, Params, error) {
-	p, err := l.params()
+	if !l.inContainer() {
+		p, err := Resolve(l.URL, l.Password, l.Env)
+		return NewHost(l.BinDirs, l.Path), p, err
+	}
+	ref, p, err := l.container()
 	if err != nil {
 		return nil, nil, err
 	}
-	if l.Container.IsZero() {
-		return NewHost(l.BinDirs, l.Path), p, nil
-	}
-	site, p, err := OpenContainer(ctx, l.Container, p)
+	site, p, err := OpenContainer(ctx, ref, p)
 	if err != nil {
 		return nil, nil, err
 	}
 	return site, p, nil
 }
 
-// Where names the database, and the server, in words and without touching either.
+// Where names the database, "" if it is not known, and the server, in words and without touching either.
 func (l Location) Where() (database, server string, err error) {
-	p, err := l.params()
+	if l.inContainer() {
+		ref, p, err := l.container()
+		return p["dbname"], ref.String(), err
+	}
+	p, err := Resolve(l.URL, l.Password, l.Env)
 	if err != nil {
 		return "", "", err
 	}
-	if l.Container.IsZero() {
-		return p["dbname"], p.Where(), nil
-	}
-	return p["dbname"], l.Container.String(), nil
+	return p["dbname"], p.Where(), nil
 }
 
-// params are those that are known without asking anybody. Of a server in a container that may be none.
-func (l Location) params() (Params, error) {
-	if l.Container.IsZero() {
-		return Resolve(l.URL, l.Password, l.Env)
+const containerScheme = "docker://"
+
+func (l Location) inContainer() bool {
+	return strings.HasPrefix(strings.TrimSpace(l.URL.Reveal()), containerScheme)
+}
+
+// container reads a URL that leads into a container.
+func (l Location) container() (container.Ref, Params, error) {
+	mistaken := func(err error) error {
+		return holdfast.WithHint(fmt.Errorf("%w: the address of the container: %w", holdfast.ErrUsage, err),
+			"write it as docker://NAME/DATABASE or docker:///DATABASE?service=NAME")
 	}
-	given, err := parse(l.URL)
-	if err != nil {
-		return nil, err
+	p := Params{}
+	if err := p.parseURL(strings.TrimPrefix(strings.TrimSpace(l.URL.Reveal()), containerScheme)); err != nil {
+		return container.Ref{}, nil, mistaken(err)
 	}
-	for key := range given {
+	take := func(key string) string {
+		value := p[key]
+		delete(p, key)
+		return value
+	}
+	ref := container.Ref{Engine: cmp.Or(take("engine"), l.Engine), Name: take("host"), Service: take("service"), Project: take("project"), Label: take("label")}
+	// A port behind the name could only be that of a server outside.
+	if p["port"] != "" && !strings.Contains(l.URL.Reveal(), "port=") {
+		return ref, nil, mistaken(errors.New("a port is given as a parameter, port=5433"))
+	}
+	for _, key := range slices.Sorted(maps.Keys(p)) {
 		switch key {
 		case "user", "dbname", "port", "password", "connect_timeout":
 		default:
-			return nil, holdfast.WithHint(fmt.Errorf("%w: the parameter %q has no meaning in a container", holdfast.ErrUsage, key),
-				"a server in a container is reached by its own socket: user, database and port are all that can be said")
+			return ref, nil, mistaken(fmt.Errorf("the parameter %q has no meaning in a container", key))
 		}
 	}
-	if !l.Password.IsZero() {
-		given["password"] = l.Password.Reveal()
+	meant := 0
+	for _, text := range []string{ref.Name, ref.Service, ref.Label} {
+		if text != "" {
+			meant++
+		}
 	}
-	return given, nil
+	switch {
+	case meant != 1:
+		return ref, nil, mistaken(errors.New("exactly one of a name, a service and a label says which one is meant"))
+	case ref.Project != "" && ref.Service == "":
+		return ref, nil, mistaken(errors.New("a project is that of a service"))
+	}
+	if _, err := container.ParseEngine(ref.Engine); err != nil {
+		return ref, nil, err
+	}
+	if !l.Password.IsZero() {
+		p["password"] = l.Password.Reveal()
+	}
+	return ref, p, nil
 }
 
 // parse reads a connection string of either form.
@@ -90,7 +133,7 @@ func parse(url holdfast.Secret) (Params, error) {
 	if !isURL {
 		rest, isURL = strings.CutPrefix(text, "postgresql://")
 	}
-	err := error(nil)
+	var err error
 	if isURL {
 		err = given.parseURL(rest)
 	} else {
