@@ -35,7 +35,8 @@ type worldKey struct{}
 type world struct {
 	t         testing.TB
 	servers   map[string]*server
-	signalled *exec.Cmd // the background command that got the last signal
+	engine    *testbed.Engine // nil: none was started
+	signalled *exec.Cmd       // the background command that got the last signal
 }
 
 type server struct {
@@ -74,6 +75,9 @@ func (w *world) server(ts *testscript.TestScript, name string) *server {
 //	inventory DIR FILE           write down every file of a folder: mode, owner, times, size, target
 //	tmpfs DIR SIZE, readonly DIR, unmount DIR
 //	recovery DIR FILE DATABASE   make a shell script of the stock commands in DIR/RESTORE.txt
+//	engine                       start a Docker Engine; sets $DOCKER_HOST and $HOLDFAST_ENGINE
+//	pgcontainer NAME [ARG...]    start a container with PostgreSQL 17, without network; pgawait NAME waits for it again
+//	alone NAME                   require that nothing but its server runs in a container
 //	gnupg                        give gpg a key ring of its own, in $GNUPGHOME
 //	jsonlines FILE               require that every line is a JSON object
 //	until FILE PATTERN           wait until the file matches
@@ -88,6 +92,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"only": only, "count": count, "flip": flip, "scribble": scribble, "cut": cut, "swap": swap, "inventory": inventory,
 		"tmpfs": tmpfs, "readonly": readonly, "unmount": unmount, "recovery": recovery, "until": until, "jsonlines": jsonLines,
 		"signal": sendSignal, "ended": ended, "address": address, "appscript": appScript, "reap": reap, "gnupg": gnupg,
+		"engine": engine, "pgcontainer": pgContainer, "pgawait": pgAwait, "alone": alone,
 	}
 	wrapped := make(map[string]func(*testscript.TestScript, bool, []string), len(all))
 	for name, run := range all {

@@ -12,15 +12,6 @@ import (
 	"holdfast/internal/container"
 )
 
-// Where a drill of PostgreSQL may run in a container.
-const (
-	ContainerAuto   = "auto"
-	ContainerNever  = "never"
-	ContainerAlways = "always"
-)
-
-func containerChoices() []string { return []string{ContainerAuto, ContainerNever, ContainerAlways} }
-
 const containerScheme = "docker://"
 
 var (

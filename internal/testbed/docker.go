@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -221,4 +222,10 @@ func (e *Engine) Programs(t testing.TB, name string) []string {
 		programs = append(programs, strings.TrimSpace(args))
 	}
 	return programs
+}
+
+// Others lists what runs in a container of Postgres besides its server.
+func (e *Engine) Others(t testing.TB, name string) []string {
+	t.Helper()
+	return slices.DeleteFunc(e.Programs(t, name), func(line string) bool { return strings.HasPrefix(line, "postgres") })
 }

@@ -1,8 +1,9 @@
 package postgres_test
 
 import (
+	"context"
 	"fmt"
-	"slices"
+	"io"
 	"strings"
 	"testing"
 
@@ -18,12 +19,6 @@ import (
 func inside(e *testbed.Engine, url string) postgres.Options {
 	return postgres.Options{Name: "app", URL: holdfast.NewSecret(url), Engine: e.Socket,
 		Env: map[string]string{"PGHOST": "/nowhere", "PGUSER": "nobody", "PGPASSWORD": "wrong", "PGDATABASE": "nothing"}}
-}
-
-// clients are the programs of PostgreSQL that run in a container besides its server.
-func clients(t testing.TB, e *testbed.Engine, name string) []string {
-	t.Helper()
-	return slices.DeleteFunc(e.Programs(t, name), func(line string) bool { return strings.HasPrefix(line, "postgres") })
 }
 
 // TestContainerLive passes the suite with a source and a place in a container.
@@ -55,7 +50,7 @@ func TestContainerLive(t *testing.T) {
 			},
 			Leftovers: func(t *testing.T) []string {
 				left := strings.Fields(e.SQL(t, "db", "postgres", `SELECT string_agg(datname, ' ') FROM pg_database`))
-				return append(left, clients(t, e, "db")...)
+				return append(left, e.Others(t, "db")...)
 			},
 		}
 	})
@@ -90,4 +85,132 @@ func TestContainerSample(t *testing.T) {
 		t.Errorf("what came back differs:\n%s", strings.Join(lines, "\n"))
 	}
 	bring(t, throwaway(t, stored, ignore), stored)
+}
+
+// TestContainerStops lets a container end while it is dumped.
+func TestContainerStops(t *testing.T) {
+	e := testbed.Docker(t)
+	e.Postgres(t, "db")
+	e.SQL(t, "db", "postgres", `CREATE TABLE t AS SELECT n, repeat(md5(n::text), 200) AS x FROM generate_series(1, 4000) n`)
+	for _, test := range []struct {
+		name string
+		end  []string
+		want string
+	}{
+		{"killed", []string{"kill", "db"}, `container "db" stopped (exit code 137)`},
+		{"stopped", []string{"stop", "--time", "1", "db"}, `container "db" stopped`},
+		{"restarted", []string{"restart", "--time", "1", "db"}, `container "db" `}, // stopped, or restarted: as soon as it is seen
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := postgres.New(inside(e, "docker://db/postgres")).Capture(t.Context(), ignore)
+			if err != nil {
+				t.Fatal(err)
+			}
+			items := c.Items()
+			r, err := items[len(items)-1].Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(r, make([]byte, 100_000)); err != nil {
+				t.Fatal(err)
+			}
+			e.Run(t, test.end...)
+			_, err = io.Copy(io.Discard, r)
+			mustSay(t, err, "pg_dump: the container ended: "+test.want, "docker logs")
+			if err := r.Close(); err == nil {
+				t.Error("the item of a container that ended closed well")
+			}
+			if err := c.Close(); err == nil {
+				t.Error("the snapshot of a container that ended closed well")
+			}
+			e.Run(t, "start", "db")
+			e.Await(t, "db")
+		})
+	}
+}
+
+// TestContainerIsRenamed renames a container in the middle: the run goes on, the next one finds no such name.
+func TestContainerIsRenamed(t *testing.T) {
+	e := testbed.Docker(t)
+	e.Postgres(t, "db")
+	e.SQL(t, "db", "postgres", `CREATE TABLE t AS SELECT generate_series(1, 1000) AS n`)
+	opt := inside(e, "docker://db/postgres")
+	c, err := postgres.New(opt).Capture(t.Context(), ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Run(t, "rename", "db", "other")
+	for _, item := range c.Items() {
+		if _, err := readAll(t.Context(), item); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := c.Facts(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err = tryCapture(t.Context(), opt)
+	mustSay(t, err, `has no container "db"`, "running are other: was it renamed?")
+	findings, err := postgres.New(opt).Diagnose(t.Context())
+	if err != nil || len(findings) != 1 || findings[0].Severity != source.Fails {
+		t.Errorf("doctor finds %+v, %v", findings, err)
+	}
+}
+
+// TestContainerWithoutPrograms has neither psql nor pg_dump.
+func TestContainerWithoutPrograms(t *testing.T) {
+	e := testbed.Docker(t)
+	e.Run(t, "run", "--detach", "--network", "none", "--name", "bare", "--tmpfs", "/usr/lib/postgresql", "--entrypoint", "sleep", testbed.Image, "1000000")
+	_, err := tryCapture(t.Context(), inside(e, "docker://bare/app"))
+	mustSay(t, err, `container "bare" has no psql`, "use an image that holds PostgreSQL's client programs")
+}
+
+// TestContainerRestartsDuringRestore loses the server under a restore. What carries the final name stays.
+func TestContainerRestartsDuringRestore(t *testing.T) {
+	e := testbed.Docker(t)
+	e.Postgres(t, "db")
+	e.SQL(t, "db", "postgres", `CREATE DATABASE app`)
+	e.SQL(t, "db", "app", `CREATE TABLE t AS SELECT n, repeat(md5(n::text), 200) AS x FROM generate_series(1, 3000) n`)
+	opt := inside(e, "docker://db/app")
+	stored := capture(t, opt)
+	for i, item := range stored.Items {
+		if !strings.HasSuffix(item.Name, "app.sql") {
+			continue
+		}
+		whole := item.Open
+		stored.Items[i].Open = func(ctx context.Context) (io.ReadCloser, error) {
+			r, err := whole(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return &struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(io.LimitReader(r, 300_000), hook(func() { e.Run(t, "restart", "--time", "0", "db"); e.Await(t, "db") }), r), r}, nil
+		}
+	}
+	p, err := postgres.Open(t.Context(), postgres.Target{URL: opt.URL, Engine: e.Socket, Database: "app", Overwrite: true}, ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSay(t, p.Restore(t.Context(), stored), `restore app.sql: the container ended: container "db" was restarted`, "docker logs")
+	if _, err := p.Commit(t.Context()); err == nil {
+		t.Error("half a restore was committed")
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := e.SQL(t, "db", "app", `SELECT count(*), (SELECT count(*) FROM pg_database WHERE datname LIKE 'app%') FROM t`); got != "3000|1" {
+		t.Errorf("rows and databases are %s", got)
+	}
+}
+
+// hook is a reader that is empty and does something first.
+type hook func()
+
+func (h hook) Read([]byte) (int, error) {
+	h()
+	return 0, io.EOF
 }

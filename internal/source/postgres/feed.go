@@ -170,6 +170,10 @@ var (
 // explainRestore turns the first error of psql into one sentence. Data of a row, which the context of a COPY quotes,
 // is left out.
 func (p *Place) explainRestore(s *staged, said string, status error) error {
+	var exit *pgclient.ExitError
+	if !errors.As(status, &exit) {
+		return p.cannot(fmt.Errorf("restore %s: %w", s.Dump, status), holdfast.Hint(status))
+	}
 	said = p.server.Mask(said)
 	code, message := "", ""
 	if found := psqlError.FindStringSubmatch(said); found != nil && !strings.Contains(found[0], " NOTICE:") {
@@ -209,8 +213,7 @@ func (p *Place) explainRestore(s *staged, said string, status error) error {
 		return holdfast.WithHint(err, "the server went away during the restore: look into its log, then run again")
 	case "":
 		const scriptError = 3 // psql's exit code for what ON_ERROR_STOP stopped
-		var exit *pgclient.ExitError
-		if errors.As(status, &exit) && exit.Code != scriptError {
+		if exit.Code != scriptError {
 			return p.cannot(err, "psql itself failed, or its connection: look into the server's log, then run again")
 		}
 	}

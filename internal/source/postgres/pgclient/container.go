@@ -212,6 +212,8 @@ func (c *Container) Start(ctx context.Context, command Command) (*Process, error
 		switch {
 		case life.Err() != nil:
 			return fmt.Errorf("%s in %s did not end within %s of its session's end and was left there", command.Path, c, grace)
+		case ctx.Err() != nil:
+			return context.Cause(ctx) // as on a host, even if the program was quicker
 		case err != nil:
 			return err
 		case code == 0:
@@ -222,7 +224,7 @@ func (c *Container) Start(ctx context.Context, command Command) (*Process, error
 		if code == killed || lostServer(said.String()) {
 			patience = 3 * time.Second
 		}
-		if ended := c.container.Ended(context.WithoutCancel(ctx), patience); ended != nil && ctx.Err() == nil {
+		if ended := c.container.Ended(context.WithoutCancel(ctx), patience); ended != nil {
 			return ended
 		}
 		return &ExitError{Code: code, Status: fmt.Sprintf("exit status %d", code)}

@@ -267,7 +267,14 @@ func (s *psql) Close() error {
 }
 
 // Closed reports whether the session has ended.
-func (s *psql) Closed() bool { return s.closed }
+func (s *psql) Closed() bool {
+	select {
+	case <-s.gone:
+		return true
+	default:
+		return s.closed
+	}
+}
 
 // explainPsql turns a psql that could not connect into one sentence and a hint. What a server says at that point comes
 // without its SQLSTATE, so it is known by its words, as far as they are English.
