@@ -65,10 +65,27 @@ func (a *Archive) List(ctx context.Context, job holdfast.JobName) ([]Entry, erro
 			entries = append(entries, entry)
 		}
 	}
+	if err := a.markCopies(ctx, within, entries); err != nil {
+		return nil, err
+	}
+	if err := a.Attach(ctx, job, entries); err != nil {
+		return nil, err
+	}
+	Sort(entries)
+	return entries, nil
+}
+
+// Attach adds to entries what listings tell of their proofs and pins. Those of imported files are not in this archive, and
+// their proofs are.
+func (a *Archive) Attach(ctx context.Context, job holdfast.JobName, entries []Entry) error {
+	within := ""
+	if job != "" {
+		within = string(job) + "/"
+	}
 	proofs := make(map[string][]ProofEntry)
 	for object, err := range a.store.List(ctx, proofPrefix+within) {
 		if err != nil {
-			return nil, fmt.Errorf("list proofs: %w", err)
+			return fmt.Errorf("list proofs: %w", err)
 		}
 		if key, proof, ok := parseProof(object.Name); ok {
 			proofs[key] = append(proofs[key], proof)
@@ -77,12 +94,9 @@ func (a *Archive) List(ctx context.Context, job holdfast.JobName) ([]Entry, erro
 	pins := make(map[string]bool)
 	for object, err := range a.store.List(ctx, pinPrefix+within) {
 		if err != nil {
-			return nil, fmt.Errorf("list pins: %w", err)
+			return fmt.Errorf("list pins: %w", err)
 		}
 		pins[strings.TrimPrefix(object.Name, pinPrefix)] = true
-	}
-	if err := a.markCopies(ctx, within, entries); err != nil {
-		return nil, err
 	}
 	for i := range entries {
 		key := entries[i].key()
@@ -90,6 +104,11 @@ func (a *Archive) List(ctx context.Context, job holdfast.JobName) ([]Entry, erro
 		slices.SortStableFunc(entries[i].Proofs, func(x, y ProofEntry) int { return x.Time.Compare(y.Time) })
 		entries[i].Pinned = pins[key]
 	}
+	return nil
+}
+
+// Sort orders entries as List does, oldest first.
+func Sort(entries []Entry) {
 	slices.SortStableFunc(entries, func(x, y Entry) int {
 		if c := x.Time.Compare(y.Time); c != 0 {
 			return c
@@ -103,7 +122,6 @@ func (a *Archive) List(ctx context.Context, job holdfast.JobName) ([]Entry, erro
 		}
 		return strings.Compare(string(x.ID), string(y.ID))
 	})
-	return entries, nil
 }
 
 // Find returns the one entry whose ID begins with text, or the newest for the empty text.

@@ -29,7 +29,7 @@ type Entry struct {
 	Job      holdfast.JobName
 	Time     time.Time // when the run began, UTC
 	ID       holdfast.BackupID
-	Kind     string // "full", or "safety" for what was kept before an overwrite
+	Kind     string // "full", "safety" for what was kept before an overwrite, or [KindImported]
 	Complete bool
 	Sealed   bool
 	Format   seal.Format // how it is sealed; "" when it is not
@@ -40,6 +40,9 @@ type Entry struct {
 	From         holdfast.BackupID // what this is a re-sealed copy of; "" for an original
 	SupersededBy holdfast.BackupID // a re-sealed copy that stands for this; "" when there is none
 }
+
+// KindImported is a file of another tool that an import recorded. It has no manifest and no data in the archive.
+const KindImported = "imported"
 
 // ProofEntry is what a listing tells of one drill.
 type ProofEntry struct {
@@ -63,8 +66,16 @@ func (e Entry) Proven() (ProofEntry, bool) {
 }
 
 // State is the one word that lists show: "proven", "failed" (its newest conclusive drill found a difference),
-// "incomplete", or "committed".
+// "incomplete", or "committed". An imported file is "imported" until a drill says "restores" or "failed".
 func (e Entry) State() string {
+	if e.Kind == KindImported {
+		for i := len(e.Proofs) - 1; i >= 0; i-- {
+			if v := e.Proofs[i].Verdict; v == holdfast.Restores || v == holdfast.Failed {
+				return string(v)
+			}
+		}
+		return KindImported
+	}
 	if _, proven := e.Proven(); proven {
 		return "proven"
 	}
@@ -102,7 +113,7 @@ func (e Entry) proofName(p ProofEntry, suffix string) string {
 
 var (
 	commitRule = regexp.MustCompile(`^commits/([^/]+)/(\d{8}T\d{6}Z)\.([a-z0-9]+)\.(full|safety)\.(complete|incomplete)\.(age|openpgp|openssl|none)\.(\d+)\.json$`)
-	proofRule  = regexp.MustCompile(`^proofs/([^/]+)/(\d{8}T\d{6}Z\.[a-z0-9]+)/(\d{8}T\d{6}Z)\.(proven|failed|cannot-test)\.([a-z0-9]+)\.json$`)
+	proofRule  = regexp.MustCompile(`^proofs/([^/]+)/(\d{8}T\d{6}Z\.[a-z0-9]+)/(\d{8}T\d{6}Z)\.(proven|failed|cannot-test|restores)\.([a-z0-9]+)\.json$`)
 )
 
 // parseCommit reads a commit object's name. Names that are not ours are reported as such, never guessed at.

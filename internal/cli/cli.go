@@ -203,7 +203,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.flags.logFile, "log-file", "", "append what is printed to `FILE` (mode 0640)")
 	root.AddCommand(
 		a.initCommand(), a.doctorCommand(), a.backupCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
-		a.drillCommand(), a.restoreCommand(), a.decryptCommand(), a.keyCommand(), a.configCommand(),
+		a.drillCommand(), a.restoreCommand(), a.decryptCommand(), a.importCommand(), a.keyCommand(), a.configCommand(),
 		a.completionCommand(), a.manCommand(), a.versionCommand(),
 	)
 	for _, cmd := range root.Commands() {

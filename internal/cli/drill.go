@@ -49,6 +49,16 @@ func (a *app) drillCommand() *cobra.Command {
 			if len(args) > 0 && isFile(args[0]) {
 				return a.drillFile(cmd.Context(), cfg, &f, &file, fileDrill{path: args[0], assertions: own, dir: dir, live: &live})
 			}
+			reader, err := a.reader(cmd.Context(), cfg, &f)
+			if err != nil {
+				return err
+			}
+			if old, entry, is, err := a.chosenImport(cmd.Context(), cfg, &f, reader, args); err != nil || is {
+				if err != nil {
+					return err
+				}
+				return a.drillImported(cmd.Context(), cfg, &f, &file, old, entry, fileDrill{assertions: own, dir: dir, live: &live})
+			}
 			return a.drill(cmd.Context(), cfg, &f, args, own, dir, &live)
 		},
 	}

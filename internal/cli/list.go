@@ -24,7 +24,7 @@ func (a *app) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the backups in a store", Args: cobra.NoArgs,
 		Long: "List backups from the names of objects alone: nothing is opened, so that nothing is authenticated either;\n" +
-			"`holdfast verify` and `holdfast drill` do that. Newest last.",
+			"`holdfast verify` and `holdfast drill` do that. Of imported files the records are read. Newest last.",
 		Example: "  holdfast list\n  holdfast list --store /srv/backups --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(f.Flags, false)
@@ -39,24 +39,28 @@ func (a *app) listCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			entries, err := repo.List(cmd.Context(), job)
-			if err != nil {
-				return err
+			entries, old, listErr := a.everything(cmd.Context(), cfg, &f, repo, job)
+			if entries == nil && listErr != nil {
+				return listErr
 			}
-			return a.showList(entries)
+			return errors.Join(a.showList(entries, old), listErr)
 		},
 	}
 	f.add(cmd)
 	return cmd
 }
 
-func (a *app) showList(entries []archive.Entry) error {
+func (a *app) showList(entries []archive.Entry, old imports) error {
 	if a.flags.json {
 		for _, e := range entries {
-			a.printJSON(map[string]any{
+			fields := map[string]any{
 				"id": e.ID, "job": e.Job, "time": e.Time, "kind": e.Kind, "state": e.State(), "complete": e.Complete, "sealed": e.Sealed,
 				"format": e.Format, "stored": e.Size, "pinned": e.Pinned, "superseded_by": e.SupersededBy, "resealed_from": e.From,
-			})
+			}
+			if file, is := old.files[e.ID]; is {
+				fields["file"], fields["what"], fields["sha256"] = file.Path(), file.What(), file.SHA256
+			}
+			a.printJSON(fields)
 		}
 		return nil
 	}
@@ -67,9 +71,17 @@ func (a *app) showList(entries []archive.Entry) error {
 	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tJOB\tTIME (UTC)\tAGE\tSTORED\tSTATE\tREMARKS")
 	for _, e := range entries {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Job, e.Time.Format("2006-01-02 15:04:05"), age(a.Now().Sub(e.Time)), report.Size(e.Size), e.State(), remarks(e))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Job, e.Time.Format("2006-01-02 15:04:05"), age(a.Now().Sub(e.Time)), report.Size(e.Size), e.State(), old.remarks(e))
 	}
 	return w.Flush()
+}
+
+// remarks name the file of an entry that was imported, before all else.
+func (i imports) remarks(e archive.Entry) string {
+	if file, is := i.files[e.ID]; is {
+		return strings.TrimSuffix(quoted(file.Name)+" ("+file.What()+"), "+remarks(e), ", ")
+	}
+	return remarks(e)
 }
 
 func remarks(e archive.Entry) string {
@@ -130,6 +142,12 @@ func (a *app) showCommand() *cobra.Command {
 			repo, err := a.reader(cmd.Context(), cfg, &f)
 			if err != nil {
 				return err
+			}
+			if file, entry, is, err := a.chosenImport(cmd.Context(), cfg, &f, repo, args); err != nil || is {
+				if err != nil {
+					return err
+				}
+				return a.showImported(cmd.Context(), repo, file, entry)
 			}
 			b, err := a.pick(cmd.Context(), repo, &f, args)
 			if err != nil {

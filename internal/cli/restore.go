@@ -98,8 +98,19 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 		return err
 	}
 	if len(args) == 0 && !f.latest {
-		if args, err = a.askBackup(ctx, repo, f); err != nil {
+		if args, err = a.askBackup(ctx, cfg, repo, f); err != nil {
 			return err
+		}
+	}
+	if len(args) > 0 {
+		if old, _, is, err := a.chosenImport(ctx, cfg, &f.storeFlags, repo, args); err != nil || is {
+			if err != nil {
+				return err
+			}
+			if err := a.checkImported(ctx, cfg, &f.storeFlags, &f.file, old, holdfast.L0); err != nil {
+				return fmt.Errorf("backup %s: %w", old.ID, err)
+			}
+			return a.restoreForeign(ctx, cfg, f, old.Path(), old.SHA256)
 		}
 	}
 	b, err := a.pick(ctx, repo, &f.storeFlags, args)
@@ -185,16 +196,16 @@ func makeFolders(destinations []destination) (removeEmpty func(), err error) {
 }
 
 // askBackup lists the backups and asks for one.
-func (a *app) askBackup(ctx context.Context, repo *archive.Archive, f *restoreFlags) ([]string, error) {
+func (a *app) askBackup(ctx context.Context, cfg *config.Config, repo *archive.Archive, f *restoreFlags) ([]string, error) {
 	job, err := f.job()
 	if err != nil {
 		return nil, err
 	}
-	entries, err := repo.List(ctx, job)
+	entries, old, err := a.everything(ctx, cfg, &f.storeFlags, repo, job)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.showList(entries); err != nil {
+	if err := a.showList(entries, old); err != nil {
 		return nil, err
 	}
 	if len(entries) == 0 || !a.interactive() {

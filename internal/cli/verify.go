@@ -15,6 +15,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	var f storeFlags
 	var level string
 	var live againstFlags
+	var file fileFlags
 	cmd := &cobra.Command{
 		Use: "verify [ID]", Short: "Check the stored bytes of a backup, by default the newest", Args: cobra.MaximumNArgs(1),
 		Long: "Check the stored bytes of a backup, by default the newest one.\n\n" +
@@ -22,6 +23,7 @@ func (a *app) verifyCommand() *cobra.Command {
 			"  L1  and its SHA-256 is the one in the signed manifest (the default; needs no key)\n" +
 			"  L2  and every item opens to the recorded plaintext (the default with --identity)\n\n" +
 			"With --against it then shows how the live source has changed since, which needs the identity and fails nothing.\n\n" +
+			"Of an imported file: L0 it is there, L1 it is what it was when it was imported, L2 every layer of it opens whole.\n\n" +
 			"Whether it restores is not a matter of bytes: that is what `holdfast drill` proves.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := a.load(f.Flags, false)
@@ -40,6 +42,12 @@ func (a *app) verifyCommand() *cobra.Command {
 			repo, err := a.reader(cmd.Context(), cfg, &f)
 			if err != nil {
 				return err
+			}
+			if old, _, is, err := a.chosenImport(cmd.Context(), cfg, &f, repo, args); err != nil || is {
+				if err != nil {
+					return err
+				}
+				return a.verifyImported(cmd.Context(), cfg, &f, &file, old, depth)
 			}
 			b, err := a.pick(cmd.Context(), repo, &f, args)
 			if err != nil {
@@ -70,6 +78,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	f.add(cmd)
 	f.addIdentity(cmd)
 	live.add(cmd)
+	file.add(cmd, false)
 	cmd.Flags().StringVar(&level, "level", "", "how deep: L0, L1 or L2")
 	return cmd
 }

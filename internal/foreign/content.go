@@ -21,6 +21,7 @@ const (
 	SQLite      Content = "sqlite"
 	Empty       Content = "empty"   // no byte at all
 	Sealed      Content = "sealed"  // behind a seal that nobody opened
+	Broken      Content = "broken"  // behind a layer that is damaged where it begins
 	Unknown     Content = "unknown" // none of these
 )
 

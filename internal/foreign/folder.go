@@ -96,6 +96,25 @@ func (f *File) Walk(ctx context.Context, each func(m Member, r io.Reader) error)
 	return nil
 }
 
+// hashMembers takes the sums of Walk, of files that need not be whole.
+func (f *File) hashMembers(ctx context.Context) (int64, string, error) {
+	members, err := f.Members()
+	if err != nil {
+		return 0, "", err
+	}
+	all := sha256.New()
+	var size int64
+	for _, m := range members {
+		n, sum, err := Hash(ctx, filepath.Join(f.Path, m.Name))
+		if err != nil {
+			return 0, "", fmt.Errorf("read %s: %w", f.Name(), err)
+		}
+		size += n
+		fmt.Fprintf(all, "%s  %s\n", sum, m.Name)
+	}
+	return size, hex.EncodeToString(all.Sum(nil)), nil
+}
+
 // counter counts what is read, until its context ends.
 type counter struct {
 	ctx context.Context // of the Walk

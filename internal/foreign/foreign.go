@@ -112,14 +112,15 @@ func Open(ctx context.Context, path string, opt Options) (*File, error) {
 	return f, nil
 }
 
-// Recognise tells what the file at path is as far as it shows without any key.
+// Recognise tells what the file at path is as far as it shows without any key. A file that is damaged where it begins is
+// returned with the error, recognised as far as that.
 func Recognise(ctx context.Context, path string) (*File, error) {
 	f, err := Open(ctx, path, Options{})
 	if errors.Is(err, seal.ErrNoIdentity) && f != nil {
 		err = nil // it shows nothing more
 	}
 	if err != nil {
-		return nil, err
+		return f, err
 	}
 	return f, f.Close()
 }
