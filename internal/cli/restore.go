@@ -31,6 +31,7 @@ type restoreFlags struct {
 	to           []string
 	sources      []string
 	paths        []string
+	tables       []string
 	item         string
 	overwrite    bool
 	inPlace      bool
@@ -59,6 +60,7 @@ func (a *app) restoreCommand() *cobra.Command {
 		Example: "  holdfast restore --latest --identity key.txt --to postgres://postgres@localhost/app_restored\n" +
 			"  holdfast restore 7k2m… --identity key.txt --source config --in-place\n" +
 			"  holdfast restore 7k2m… --identity key.txt --source config --path etc/nginx --to /tmp/nginx\n" +
+			"  holdfast restore 7k2m… --identity key.txt --table public.users --to postgres://postgres@localhost/app\n" +
 			"  holdfast restore 7k2m… --identity key.txt --item app.sql --to app.sql\n" +
 			"  holdfast restore old/app.sql.gz.gpg --identity private.asc --to postgres://postgres@localhost/app_restored",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -80,6 +82,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	flags.StringArrayVar(&f.to, "to", nil, "where: `PLACE`, or SOURCE=PLACE; may be given several times")
 	flags.StringArrayVar(&f.sources, "source", nil, "only this `SOURCE` of the backup; may be given several times")
 	flags.StringArrayVar(&f.paths, "path", nil, "only this file or folder of a files source, named as show --identity names it; may be given several times")
+	flags.StringArrayVar(&f.tables, "table", nil, "only this `TABLE`, or SCHEMA.TABLE, into a schema restored_TIME of the database --to, or of a SQLite source into a new file; may be given several times")
 	flags.StringVar(&f.item, "item", "", "write one item's plain bytes to the file --to, or to standard output with --to -")
 	flags.BoolVar(&f.overwrite, "overwrite", false, "let what is restored take the place of what is there")
 	flags.BoolVar(&f.inPlace, "in-place", false, "put files back where they were, all of them or those of --path; what is there is kept beside")
@@ -123,6 +126,9 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 	}
 	chosen, err := choose(all, f.sources)
 	if err != nil {
+		return err
+	}
+	if chosen, err = oneDatabase(f, chosen); err != nil {
 		return err
 	}
 	if f.item != "" {
@@ -356,6 +362,14 @@ func (a *app) destinations(ctx context.Context, cfg *config.Config, f *restoreFl
 			all = append(all, d)
 			continue
 		}
+		if len(f.tables) > 0 {
+			d, err := a.tableDestination(ctx, cfg, f, b, stored, password)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, d)
+			continue
+		}
 		to, folder, err := placeFor(stored, chosen, f.to, b.Entry.ID)
 		if err != nil {
 			return nil, err
@@ -489,6 +503,10 @@ func (a *app) confirm(ctx context.Context, b *archive.Backup, destinations []des
 		}
 		if len(d.units) > 0 {
 			a.sayInPlace(d)
+			continue
+		}
+		if len(d.tables) > 0 {
+			a.sayTables(d)
 			continue
 		}
 		what := "new"

@@ -259,6 +259,7 @@ type destination struct {
 	withRoles bool
 	only      []string
 	units     []files.Unit // of files that go back where they were; else none
+	tables    []string     // of a database that single tables are taken from; else none
 	password  holdfast.Secret
 }
 
@@ -284,11 +285,19 @@ func (a *app) open(ctx context.Context, cfg *config.Config, d destination, id ho
 		if d.cluster() {
 			database = ""
 		}
-		return postgres.Open(ctx, postgres.Target{
+		target := postgres.Target{
 			URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Engine: cfg.Engine, Database: database, Overwrite: d.overwrite,
 			WithRoles: d.withRoles, ID: string(id), Now: a.Now().UTC(), Path: a.env("PATH"),
-		}, observe)
+		}
+		if len(d.tables) > 0 {
+			target.Database = d.name
+			return postgres.OpenTables(ctx, postgres.TableTarget{Target: target, Tables: d.tables}, observe)
+		}
+		return postgres.Open(ctx, target, observe)
 	case holdfast.KindSQLite:
+		if len(d.tables) > 0 {
+			return sqlite.OpenTables(ctx, sqlite.Target{Path: d.to, Warn: warn}, d.tables)
+		}
 		return sqlite.Open(ctx, sqlite.Target{Path: d.to, Overwrite: d.overwrite, Warn: warn})
 	case holdfast.KindFiles:
 		if len(d.units) > 0 {

@@ -244,7 +244,7 @@ func tidy(target string, tell func(string)) error {
 		case l.busy:
 			return holdfast.WithHint(fmt.Errorf("%w: a restore to %s is under way", holdfast.ErrBusy, target), "wait for it to end")
 		case l.foreign:
-			tell(fmt.Sprintf("%s looks like the leftover of a restore and belongs to somebody else; look into it, then: rm -r %s", l.path, l.path))
+			tell(fmt.Sprintf("%s looks like the leftover of a restore and belongs to somebody else; look into it, then: rm -r %s", l.path, source.ShellWord(l.path)))
 		case l.moves != nil && l.moves.begun():
 			if err := l.finish(tell); err != nil {
 				return err
@@ -305,13 +305,13 @@ func leftoverFinding(path string) (source.Finding, bool) {
 		finding.Fix = "look into it"
 	case l.foreign:
 		finding.Message = fmt.Sprintf("%s looks like the leftover of a restore", path)
-		finding.Fix = "look into it, then: rm -r " + path
+		finding.Fix = "look into it, then: rm -r " + source.ShellWord(path)
 	case l.moves != nil && l.moves.begun():
 		finding.Message = fmt.Sprintf("a restore was killed while it moved files from %s into place", path)
 		finding.Fix = "run the same restore again, which finishes the moves; do not remove it before"
 	default:
 		finding.Message = fmt.Sprintf("%s was left by a restore that was killed, and holds what it restored", path)
-		finding.Fix = "rm -r " + path
+		finding.Fix = "rm -r " + source.ShellWord(path)
 	}
 	return finding, true
 }

@@ -86,7 +86,7 @@ func (f *feeder) feed(ctx context.Context, s *staged) error {
 		return fmt.Errorf("open item %s: %w", s.Dump, err)
 	}
 	filter := f.filter(r, f.rules)
-	err = f.run(ctx, s, filter)
+	err = f.run(ctx, s, s.staging, filter)
 	if closeErr := r.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("read item %s: %w", s.Dump, closeErr)
 	}
@@ -106,13 +106,14 @@ func (f *feeder) feed(ctx context.Context, s *staged) error {
 	return nil
 }
 
-func (f *feeder) run(ctx context.Context, s *staged, script io.Reader) error {
+// run lets psql run a script in a database.
+func (f *feeder) run(ctx context.Context, s *staged, database string, script io.Reader, args ...string) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	said := &pgclient.Tail{}
 	process, err := f.place.programs.Start(ctx, pgclient.Command{
-		Path: f.psql.Path, Params: f.place.server.On(s.staging), Stdin: true, Stdout: io.Discard, Stderr: said,
-		Args: []string{"--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose", "--file=-"},
+		Path: f.psql.Path, Params: f.place.server.On(database), Stdin: true, Stdout: io.Discard, Stderr: said,
+		Args: append([]string{"--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose", "--file=-"}, args...),
 	})
 	if err != nil {
 		return err

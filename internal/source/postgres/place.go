@@ -47,6 +47,7 @@ type Place struct {
 	server   pgclient.Params // leads to a database that stays: postgres or template1
 	named    string          // the database that the target's address names
 	drill    bool
+	partial  bool // single tables: owners and privileges do not come back
 
 	conn      pgclient.Session
 	version   int
@@ -544,8 +545,10 @@ func (p *Place) prepare(ctx context.Context, s *staged) error {
 	case !slices.Contains(s.Schemas, "public"):
 		statements = append(statements, "DROP SCHEMA public")
 	}
-	statements = append(statements, p.publicSQL(s)...)
-	p.tellPublic(s)
+	if !p.partial {
+		statements = append(statements, p.publicSQL(s)...)
+		p.tellPublic(s)
+	}
 	if len(statements) == 0 {
 		return nil
 	}

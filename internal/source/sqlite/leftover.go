@@ -74,7 +74,7 @@ func removeLeftovers(path string, tell func(string)) error {
 		case err != nil:
 			return fmt.Errorf("look for leftovers of restores: %w", err)
 		case !ours:
-			tell(fmt.Sprintf("%s looks like the leftover of a restore that was killed; look into it, then: rm %s", staged, staged))
+			tell(fmt.Sprintf("%s looks like the leftover of a restore that was killed; look into it, then: rm %s", staged, source.ShellWord(staged)))
 		case file != nil:
 			if err := errors.Join(os.Remove(staged), file.Close()); err != nil {
 				return fmt.Errorf("remove what a killed restore left: %w", err)
@@ -102,7 +102,7 @@ func leftoverFindings(path string) []source.Finding {
 		}
 		findings = append(findings, source.Finding{
 			Severity: source.Warns, Message: staged + " was left by a restore that was killed, and holds a copy of the database",
-			Fix: "look into it, then: rm " + staged,
+			Fix: "look into it, then: rm " + source.ShellWord(staged),
 		})
 	}
 	return findings

@@ -56,6 +56,15 @@ func dial(ctx context.Context, path, options string) (driver.Conn, error) {
 	return connector.Connect(ctx)
 }
 
+// imageURI names a file that nobody changes, for ATTACH.
+func imageURI(path string) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return (&url.URL{Scheme: "file", Path: absolute, RawQuery: "mode=ro&immutable=1"}).String(), nil
+}
+
 // exec runs a statement whose rows are of no interest.
 func exec(conn driver.Conn, statement string) error {
 	rows, err := conn.(driver.QueryerContext).QueryContext(context.Background(), statement, nil)

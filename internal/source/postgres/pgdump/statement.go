@@ -221,3 +221,45 @@ func parseHeader(line []byte) (header, bool) {
 	}
 	return h, true
 }
+
+// SplitName takes a qualified name apart, as SQL writes it: parts with dots between them, in double quotes where they are not
+// plain. Parts without quotes are taken as they stand, in their own case. ok is false for what is no such name.
+func SplitName(text string) (parts []string, ok bool) {
+	for {
+		var part string
+		if strings.HasPrefix(text, `"`) {
+			end := 1
+			for ; end < len(text); end++ {
+				if text[end] != '"' {
+					continue
+				}
+				if end+1 < len(text) && text[end+1] == '"' {
+					end++
+					continue
+				}
+				break
+			}
+			if end >= len(text) {
+				return nil, false
+			}
+			part, text = strings.ReplaceAll(text[1:end], `""`, `"`), text[end+1:]
+		} else {
+			end := strings.IndexAny(text, `."`)
+			if end < 0 {
+				end = len(text)
+			}
+			part, text = text[:end], text[end:]
+		}
+		if part == "" {
+			return nil, false
+		}
+		parts = append(parts, part)
+		if text == "" {
+			return parts, true
+		}
+		if text[0] != '.' {
+			return nil, false
+		}
+		text = text[1:]
+	}
+}
