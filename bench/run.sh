@@ -8,13 +8,14 @@
 #
 # FILES, TREE   how many small files, of how many bytes together (45000, 943MB); FILES=0 leaves them out
 # MANY          how many backups `key check` looks through (1000, real ones of a few bytes); 0 leaves it out
+# OLD           how many old dumps `import` records (5000, gzip, 64 kB each); 0 leaves it out
 # PEERS         0 leaves out gzip|gpg, zstd|age and the plain restore
 # WORK          folder for the server, the outputs and the store (default: one under /var/tmp, removed in the end)
 # HOLDFAST      the binary to measure (default bin/holdfast)
 # SCRATCH       folder that drill and plain restore both restore in (default /dev/shm)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-size=${SIZE:-1GB} runs=${RUNS:-3} files=${FILES:-45000} tree=${TREE:-943MB} many=${MANY:-1000} peers=${PEERS:-1} scratch=${SCRATCH:-/dev/shm}
+size=${SIZE:-1GB} runs=${RUNS:-3} files=${FILES:-45000} tree=${TREE:-943MB} many=${MANY:-1000} old=${OLD:-5000} peers=${PEERS:-1} scratch=${SCRATCH:-/dev/shm}
 holdfast=${HOLDFAST:-$PWD/bin/holdfast}
 
 say() { printf '%s\n' "$*" >&2; }
@@ -160,6 +161,26 @@ if ((many)); then
   for round in $(seq "$runs"); do
     measure 'key check' "holdfast key check, $many backups of 3 jobs" "$round" -- \
       "$holdfast" --state "$work/state" -q key check --store "$work/many" --identity "$work/key/identity.txt"
+  done
+fi
+
+if ((old)); then
+  say "== import of $old files"
+  mkdir -p "$work/old"
+  set +o pipefail # pg_dump is not read to its end
+  pg_dump "$url" 2>/dev/null | head -c 200000 | gzip >"$work/old.sql.gz"
+  set -o pipefail
+  truncate -s 64K "$work/old.sql.gz"
+  for i in $(seq "$old"); do
+    printf -v name 'app_20260101_%06d.sql.gz' "$i"
+    cp "$work/old.sql.gz" "$work/old/$name"
+  done
+  for round in $(seq "$runs"); do
+    rm -rf "$work/imports"
+    import=("$holdfast" --state "$work/state" -q import "$work/old" --store "$work/imports" --create-store)
+    measure import "holdfast import, $old files" "$round" -stored "$work/imports" -- "${import[@]}"
+    measure import "holdfast import again, nothing new" "$round" -- "${import[@]}"
+    measure import "holdfast list of them" "$round" -- "$holdfast" --state "$work/state" -q list --store "$work/imports"
   done
 fi
 
