@@ -19,11 +19,9 @@ import (
 type TableTarget struct {
 	// Target leads to the live database, which must exist. Overwrite and WithRoles play no part: nothing is replaced.
 	Target
-	// Tables are names as in SQL: TABLE or SCHEMA.TABLE, in double quotes where SQL needs them; at least one.
+	// Tables are names as in SQL: TABLE or SCHEMA.TABLE, in double quotes where SQL needs them; at least one. They are taken
+	// from the only database of the backup, else from the one that is called like the target.
 	Tables []string
-	// From is the database of the backup that they are taken from; default: the only one, else the one that is called like
-	// the target.
-	From string
 }
 
 // Tables brings single tables of a backup back, with what they stand on, into a schema of their own in a live database.
@@ -103,7 +101,7 @@ func (t *Tables) choose(ctx context.Context) error {
 	for i := range t.record.Databases {
 		d := &t.record.Databases[i]
 		names = append(names, d.Name)
-		if d.Name == t.target.From || t.target.From == "" && (len(t.record.Databases) == 1 || d.Name == live) {
+		if len(t.record.Databases) == 1 || d.Name == live {
 			from = d
 		}
 	}

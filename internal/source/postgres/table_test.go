@@ -398,3 +398,34 @@ func TestEveryTableOfTheSample(t *testing.T) {
 		t.Errorf("%s tables came back, want %d", got, len(tables))
 	}
 }
+
+// TestTablesOfACluster: of a backup of all databases the one is meant that is called like the target's.
+func TestTablesOfACluster(t *testing.T) {
+	server := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	server.Exec(t, "postgres", `CREATE DATABASE app`, `CREATE DATABASE other`)
+	server.Exec(t, "app", `CREATE TABLE t AS SELECT 'of app' AS what`)
+	server.Exec(t, "other", `CREATE TABLE t AS SELECT 'of other' AS what`)
+	opt := options(t, server.URL("app"))
+	opt.AllDatabases = true
+	stored := capture(t, opt)
+	what := `SELECT what FROM ` + restoredSchema + `.t`
+
+	bringTables(t, openTables(t, server, ignore, "t"), stored)
+	if got := server.Value(t, "app", what); got != "of app" {
+		t.Errorf("the row is %q", got)
+	}
+	server.Exec(t, "postgres", `CREATE DATABASE third`)
+	target := postgres.TableTarget{Tables: []string{"t"}, Target: postgres.Target{
+		URL: holdfast.NewSecret(server.URL("third")), Database: "third", Now: time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC), BinDirs: binDirs(t)}}
+	unclear, err := postgres.OpenTables(t.Context(), target, ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = unclear.Restore(t.Context(), stored)
+	if !errors.Is(err, holdfast.ErrUsage) || !strings.Contains(holdfast.Hint(err), "the backup holds: app, other, postgres") {
+		t.Errorf("error %v, hint %q", err, holdfast.Hint(err))
+	}
+	if err := unclear.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
