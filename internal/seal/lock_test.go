@@ -159,7 +159,7 @@ func TestInspect(t *testing.T) {
 	if err != nil || len(public) != 1 {
 		t.Fatalf("%+v, %v", public, err)
 	}
-	if k := public[0]; k.Kind != "openpgp-ed25519" || k.Fingerprint != curve || k.ID != "openpgp:"+strings.ToLower(curve[24:]) || !slices.Equal(k.UserIDs, []string{"Ops <ops@example.com>"}) ||
+	if k := public[0]; k.Kind != "openpgp-ed25519" || k.Fingerprint != curve || k.ID != "openpgp-"+strings.ToLower(curve[24:]) || !slices.Equal(k.UserIDs, []string{"Ops <ops@example.com>"}) ||
 		!slices.Equal(k.Uses, []string{"seal", "sign", "certify"}) || k.Private || k.Locked || k.Unfit != "" || !k.Expires.IsZero() || now.Sub(k.Created) > time.Hour || now.Before(k.Created.Add(-time.Second)) {
 		t.Errorf("%+v", k)
 	}
