@@ -142,7 +142,7 @@ func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args
 	}
 	how := cfg.DrillFor(b.Entry.Job)
 	plan := engine.DrillPlan{
-		Place: a.throwaways(how), Assertions: own, Who: a.who(), Host: cfg.Host, Version: a.Version, Every: how.Every, Clock: a.Now,
+		Place: a.throwaways(cfg, how), Assertions: own, Who: a.who(), Host: cfg.Host, Version: a.Version, Every: how.Every, Clock: a.Now,
 		Living: living,
 	}
 	for _, assertion := range how.Assertions {

@@ -193,8 +193,11 @@ func (a *app) env(name string) string {
 }
 
 // throwaways makes the places of a drill, each in a scratch folder of its own that goes away with it.
-func (a *app) throwaways(drill config.Drill) func(context.Context, source.Stored, holdfast.Observer) (source.Place, error) {
+func (a *app) throwaways(cfg *config.Config, drill config.Drill) func(context.Context, source.Stored, holdfast.Observer) (source.Place, error) {
 	return func(ctx context.Context, stored source.Stored, observe holdfast.Observer) (source.Place, error) {
+		if place, inside, err := a.contained(ctx, cfg, drill, stored, observe); inside || err != nil {
+			return place, err
+		}
 		folder, err := scratch.Open(scratch.Options{Dir: drill.Scratch, AllowDisk: drill.AllowDiskScratch, Need: scratchNeed(stored)})
 		if err != nil {
 			return nil, err
@@ -217,6 +220,32 @@ func (a *app) throwaway(ctx context.Context, drill config.Drill, dir string, sto
 		return files.Throwaway(ctx, dir, stored)
 	}
 	return nil, fmt.Errorf("%w: sources of kind %q are not known to this holdfast", holdfast.ErrCannotTest, stored.Kind)
+}
+
+// contained makes the throwaway server of a drill in a container, if that is where it is to be.
+func (a *app) contained(ctx context.Context, cfg *config.Config, drill config.Drill, stored source.Stored, observe holdfast.Observer) (place source.Place, inside bool, err error) {
+	if stored.Kind != holdfast.KindPostgres || drill.Container == config.ContainerNever {
+		return nil, false, nil
+	}
+	opt := postgres.DrillOptions{BinDirs: drill.BinDirs, Path: a.env("PATH"), Engine: cfg.Engine, Image: drill.Image}
+	if inside = drill.Container == config.ContainerAlways; !inside {
+		if inside, err = postgres.NeedsContainer(ctx, opt, stored); err != nil || !inside {
+			return nil, false, err
+		}
+	}
+	need := scratchNeed(stored)
+	if free := scratch.Memory(); free < need {
+		return nil, true, holdfast.WithHint(fmt.Errorf("%w: %d MB of memory are free, and a drill in a container needs %d MB", holdfast.ErrCannotTest, free>>20, need>>20),
+			"drill on a host with more memory, or with PostgreSQL's server programs installed and a scratch folder on an encrypted volume")
+	}
+	place, err = postgres.ThrowawayContainer(ctx, opt, need, stored, observe)
+	if err != nil {
+		if drill.Container == config.ContainerAuto {
+			err = holdfast.WithHint(fmt.Errorf("this machine has no server of that version, and for one in a container: %w", err), holdfast.Hint(err))
+		}
+		return nil, true, err
+	}
+	return place, true, nil
 }
 
 // scratchNeed is a generous bound of what a source takes when it is restored: indexes, and a cluster's own files.

@@ -172,6 +172,8 @@ type Drill struct {
 	Every            time.Duration
 	Assertions       []Assertion
 	BinDirs          []string // where to look for PostgreSQL's server programs first
+	Container        string   // [ContainerAuto], [ContainerNever] or [ContainerAlways]
+	Image            string   // of a container; "": the one that the backup came from
 }
 
 // Assertion is a query that must give true on the restored source.

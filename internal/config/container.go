@@ -12,6 +12,15 @@ import (
 	"holdfast/internal/container"
 )
 
+// Where a drill's PostgreSQL server may run in a container.
+const (
+	ContainerAuto   = "auto"
+	ContainerNever  = "never"
+	ContainerAlways = "always"
+)
+
+func containerChoices() []string { return []string{ContainerAuto, ContainerNever, ContainerAlways} }
+
 const containerScheme = "docker://"
 
 var (

@@ -19,7 +19,7 @@ sources:
 
 // jobOf makes a file of a postgres source that holds keys.
 func fileOf(keys string) string {
-	return inside + keys + "\njobs:\n  app: {sources: [db], store: main, seal: none}\n"
+	return inside + keys + "\njobs:\n  app: {sources: [db], store: main, seal: none, drill: {container: always, image: \"postgres:17\"}}\n"
 }
 
 func TestContainerKeys(t *testing.T) {
@@ -38,8 +38,8 @@ func TestContainerKeys(t *testing.T) {
 		if !config.InContainer(c.Sources[0].Postgres.Conn) {
 			t.Errorf("%s is not in a container", test.keys)
 		}
-		if c.Engine != "unix:///run/podman/podman.sock" {
-			t.Errorf("engine %q", c.Engine)
+		if c.Engine != "unix:///run/podman/podman.sock" || c.Jobs[0].Drill.Container != config.ContainerAlways || c.Jobs[0].Drill.Image != "postgres:17" {
+			t.Errorf("engine %q, drill %+v", c.Engine, c.Jobs[0].Drill)
 		}
 	}
 	shown := setting(t, parse(t, fileOf("container: db\n    database: app")), "sources.db.container")

@@ -358,7 +358,7 @@ func newJob(name holdfast.JobName, at place) *draftJob {
 	}
 }
 
-func newDrill() Drill { return Drill{Scratch: "/dev/shm", Every: 90 * day} }
+func newDrill() Drill { return Drill{Scratch: "/dev/shm", Every: 90 * day, Container: ContainerAuto} }
 
 func (r *reader) readDrill(s *section, j *draftJob) {
 	d := &j.Drill
@@ -366,6 +366,8 @@ func (r *reader) readDrill(s *section, j *draftJob) {
 	s.flag("allow_disk_scratch", &d.AllowDiskScratch)
 	s.span("every", &d.Every)
 	s.paths("bin_dirs", &d.BinDirs)
+	s.choice("container", &d.Container)
+	s.text("image", &d.Image)
 	nodes, _ := s.elements("assertions", "sections with source and sql")
 	for i, node := range nodes {
 		inner := r.section(node, element(s.path, "assertions", i), assertionShape())

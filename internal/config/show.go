@@ -174,6 +174,8 @@ func (s *settings) job(path string, job Job) {
 	s.add(path+"allow_disk_scratch", strconv.FormatBool(drill.AllowDiskScratch))
 	s.add(path+"every", formatSpan(drill.Every))
 	s.given(path+"bin_dirs", strings.Join(drill.BinDirs, ", "))
+	s.add(path+"container", drill.Container)
+	s.given(path+"image", drill.Image)
 	for i, a := range drill.Assertions {
 		inner := element(strings.TrimSuffix(path, "."), "assertions", i) + "."
 		s.add(inner+"source", string(a.Source))

@@ -89,7 +89,7 @@ func rootShape() *shape {
 		{name: "host", form: formText, fallback: "the machine's hostname", example: "web1", doc: "The name of this host in manifests and proofs."},
 		{name: "state", form: formPath, fallback: "/var/lib/holdfast for root, else $XDG_STATE_HOME/holdfast", example: "/var/lib/holdfast", doc: "Folder of locks, the signer and the records of runs."},
 		{name: "signer", form: formPath, fallback: "signer in the state folder", example: "/etc/holdfast/signer", doc: "File of the key that signs this host's manifests."},
-		{name: "engine", form: formText, fallback: "unix:///var/run/docker.sock", doc: "Socket of the Docker Engine, or of Podman, for servers in containers."},
+		{name: "engine", form: formText, fallback: "unix:///var/run/docker.sock", doc: "Socket of the Docker Engine, or of Podman, for servers in containers and drills in them."},
 		{name: "log", form: formSection, shape: logShape(), doc: "Where runs are logged besides the terminal."},
 		{name: "keys", form: formNamed, shape: keyShape(), doc: "Who can open backups. A job names them as its recipients."},
 		{name: "stores", form: formNamed, shape: storeShape(), doc: "Where backups are kept."},
@@ -220,6 +220,8 @@ func drillShape() *shape {
 		{name: "every", form: formSpan, fallback: "90d", doc: "How long a proof is good for; after that the next drill is due."},
 		{name: "assertions", form: formSections, fallback: "none", shape: assertionShape(), example: `[{source: db, sql: "select count(*) > 0 from users"}]`, doc: "Queries that must give true on what was restored."},
 		{name: "bin_dirs", form: formPaths, fallback: "the usual places", example: "[/usr/lib/postgresql/17/bin]", doc: "Folders to look for PostgreSQL's server programs in first."},
+		{name: "container", form: formChoice, fallback: ContainerAuto, choices: containerChoices(), doc: "Whether PostgreSQL's throwaway server runs in a container: auto, when this host has no server of that version and an image is known; never; or always."},
+		{name: "image", form: formText, fallback: "the one that the backup came from", example: "postgres:17", doc: "Image of that container. It must be there: none is ever pulled."},
 	}}
 }
 

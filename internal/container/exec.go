@@ -62,7 +62,8 @@ func (c *Container) Start(ctx context.Context, command Command) (*Exec, error) {
 		x.copied = make(chan struct{})
 		go func() {
 			defer close(x.copied)
-			if _, err := io.Copy(command.Stdout, struct{ io.Reader }{x}); err != nil && x.err == nil {
+			// Nothing but Write: Stdout and Stderr may be one buffer, which must not be read into and written to at once.
+			if _, err := io.Copy(struct{ io.Writer }{command.Stdout}, struct{ io.Reader }{x}); err != nil && x.err == nil {
 				x.err = err // of the writer: what follows is read for nothing, and nobody waits for ever
 				x.drain()
 			}

@@ -79,6 +79,9 @@ func open(opt Options, k kernel) (*Folder, error) {
 	return &Folder{path, medium}, nil
 }
 
+// Memory is how many bytes of memory can be had without swapping.
+func Memory() int64 { return kernel{meminfo: "/proc/meminfo"}.availableMemory() }
+
 // Close removes the folder and all in it.
 func (f *Folder) Close() error {
 	if err := os.RemoveAll(f.Path); err != nil {

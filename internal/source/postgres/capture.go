@@ -68,7 +68,7 @@ func (c *capture) open(ctx context.Context, p pgclient.Params) error {
 	if err != nil {
 		return err
 	}
-	c.record = record{Layout: 1, Server: version, Filters: c.opt.filters()}
+	c.record = record{Layout: 1, Server: version, Filters: c.opt.filters(), Container: origin(ctx, c.site)}
 	if err := supported(c.record.major()); err != nil {
 		return err
 	}

@@ -34,7 +34,9 @@ type record struct {
 	// Passwords says whether the globals carry password hashes.
 	Passwords bool `json:"passwords"`
 	// Filters are pg_dump's arguments that leave things out.
-	Filters   []string   `json:"filters,omitempty"`
+	Filters []string `json:"filters,omitempty"`
+	// Container is the image of the container that the server ran in; nil: it ran in none that was known.
+	Container *madeIn    `json:"container,omitempty"`
 	Databases []database `json:"databases"`
 }
 

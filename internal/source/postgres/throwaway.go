@@ -32,6 +32,8 @@ type DrillOptions struct {
 	UID, GID int
 	// Unsandboxed runs the programs on the host as that user. It is reported.
 	Unsandboxed bool
+	// Engine and Image are those of [ThrowawayContainer].
+	Engine, Image string
 }
 
 // Drill is a throwaway server with a backup restored into it.
@@ -42,6 +44,8 @@ type Drill struct {
 	stop   context.CancelFunc
 	ended  chan error // holds what the server's end was, once it has ended
 	log    *pgclient.Tail
+	// box is the container that all of it is in; nil: it is in the scratch folder.
+	box *box
 }
 
 var (
@@ -192,15 +196,32 @@ func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) 
 			return cannotTest(fmt.Errorf("prepare the scratch folder: %w", err), "name a folder that can be written")
 		}
 	}
-	env := []string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/bin:/bin", "HOME=" + d.opt.Scratch}
+	return d.boot(ctx, r, ground{
+		site: site, programs: programs, initdb: initdb, postgres: postgres, data: data, socket: socket,
+		env: []string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/bin:/bin", "HOME=" + d.opt.Scratch}, home: d.opt.Scratch,
+	}, observe)
+}
+
+// ground is where a throwaway server is made.
+type ground struct {
+	site, programs   pgclient.Site // where sessions come from, and where programs run
+	initdb, postgres pgclient.Program
+	data, socket     string // folders; that of the data is made by initdb
+	env              []string
+	home             string
+	container        string // its name, "" for none
+}
+
+// boot makes a cluster, starts its server and waits until it answers.
+func (d *Drill) boot(ctx context.Context, r record, g ground, observe holdfast.Observer) error {
 	observe(holdfast.Event{Kind: holdfast.EventPhase, Message: fmt.Sprintf("start a throwaway PostgreSQL %d", r.major())})
-	args := []string{"--pgdata=" + data, "--username=" + r.Bootstrap, "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync"}
+	args := []string{"--pgdata=" + g.data, "--username=" + r.Bootstrap, "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync"}
 	if r.major() >= 18 {
 		args = append(args, "--no-data-checksums")
 	}
 	initCtx, cancel := context.WithTimeout(ctx, startTime)
 	said := &pgclient.Tail{}
-	process, err := programs.Start(initCtx, pgclient.Command{Path: initdb.Path, Args: args, Env: env, Stdout: said, Stderr: said})
+	process, err := g.programs.Start(initCtx, pgclient.Command{Path: g.initdb.Path, Args: args, Env: g.env, Stdout: said, Stderr: said})
 	if err == nil {
 		err = process.Wait()
 	}
@@ -208,17 +229,17 @@ func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) 
 	if err != nil {
 		return cannotTest(fmt.Errorf("initdb: %w: %s", err, lastLine(said.String())), "see what initdb said")
 	}
-	server := pgclient.Params{"host": socket, "port": "5432", "user": r.Bootstrap, "dbname": "postgres", "home": d.opt.Scratch,
+	server := pgclient.Params{"host": g.socket, "port": "5432", "user": r.Bootstrap, "dbname": "postgres", "home": g.home, "container": g.container,
 		"passfile": "/dev/null", "sslmode": "disable", "gssencmode": "disable", "connect_timeout": "60"}
 	launch := func(preload string) error {
-		args := serverArgs(data, socket)
+		args := serverArgs(g.data, g.socket)
 		if preload != "" {
 			args = append(args, "-c", "shared_preload_libraries="+preload)
 		}
-		if err := d.launch(ctx, programs, pgclient.Command{Path: postgres.Path, Args: args, Env: env, End: syscall.SIGQUIT}); err != nil {
+		if err := d.launch(ctx, g.programs, pgclient.Command{Path: g.postgres.Path, Args: args, Env: g.env, End: syscall.SIGQUIT}); err != nil {
 			return err
 		}
-		return d.await(ctx, site, server)
+		return d.await(ctx, g.site, server)
 	}
 	err = launch(r.Preload)
 	if err != nil && r.Preload != "" && ctx.Err() == nil {
@@ -230,7 +251,7 @@ func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) 
 	if err != nil {
 		return err
 	}
-	place, err := open(ctx, Target{ID: "drill"}, server, site, programs, observe)
+	place, err := open(ctx, Target{ID: "drill"}, server, g.site, g.programs, observe)
 	if err != nil {
 		return cannotTest(err, holdfast.Hint(err))
 	}
@@ -258,6 +279,9 @@ func (d *Drill) launch(ctx context.Context, site pgclient.Site, c pgclient.Comma
 func (d *Drill) halt() {
 	if d.server == nil {
 		return
+	}
+	if d.box != nil {
+		d.box.halt()
 	}
 	d.stop()
 	<-d.ended // killed by us: its status tells nothing
@@ -319,6 +343,9 @@ func (d *Drill) Restore(ctx context.Context, stored source.Stored) error {
 // Check dumps what was restored.
 func (d *Drill) Check(ctx context.Context) (source.Facts, error) {
 	facts, err := d.Place.Check(ctx)
+	if d.box != nil {
+		facts.Notes = append(facts.Notes, d.box.note)
+	}
 	return facts, d.explain(ctx, err)
 }
 
@@ -378,6 +405,9 @@ func (d *Drill) Close() error {
 }
 
 func (d *Drill) shutdown() error {
+	if d.box != nil {
+		return d.box.remove(d)
+	}
 	d.halt()
 	entries, err := os.ReadDir(d.opt.Scratch)
 	errs := []error{err}

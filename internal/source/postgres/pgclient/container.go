@@ -27,8 +27,11 @@ type Container struct {
 
 var _ Site = (*Container)(nil)
 
-// superUser is the system's user that PostgreSQL's images run the server as, and whom peer authentication lets in.
-const superUser = "postgres"
+// Digests are the names that the container's image was pulled by, with what they stood for then.
+func (c *Container) Digests(ctx context.Context) []string { return c.container.Digests(ctx) }
+
+// SuperUser is the system's user that PostgreSQL's images run the server as, and whom peer authentication lets in.
+const SuperUser = "postgres"
 
 // OpenContainer finds the container that ref means, and returns it as a site with the parameters that lead to its server:
 // role and database as given, else those that the container's own variables name.
@@ -37,7 +40,7 @@ func OpenContainer(ctx context.Context, ref container.Ref, given Params) (*Conta
 	if err != nil {
 		return nil, nil, err
 	}
-	c := NewContainer(found, superUser)
+	c := NewContainer(found, SuperUser)
 	_, said, err := c.output(ctx, "cat", "/dev/null")
 	if err != nil {
 		return nil, nil, err
@@ -66,8 +69,8 @@ func containerParams(c *container.Container, given Params) Params {
 			}
 		}
 	}
-	fill("user", c.Env["POSTGRES_USER"], superUser)
-	if p["user"] == c.Env["POSTGRES_USER"] || p["user"] == superUser && c.Env["POSTGRES_USER"] == "" {
+	fill("user", c.Env["POSTGRES_USER"], SuperUser)
+	if p["user"] == c.Env["POSTGRES_USER"] || p["user"] == SuperUser && c.Env["POSTGRES_USER"] == "" {
 		fill("password", c.Env["POSTGRES_PASSWORD"])
 	}
 	fill("dbname", c.Env["POSTGRES_DB"], p["user"])
