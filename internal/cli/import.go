@@ -215,12 +215,13 @@ func (a *app) chosenImport(ctx context.Context, cfg *config.Config, f *storeFlag
 	} else if slices.ContainsFunc(entries, func(e archive.Entry) bool { return e.Kind != archive.KindImported }) {
 		return none(nil)
 	}
-	if len(old.entries) == 0 {
-		return none(err)
+	if len(entries) == 0 {
+		return none(err) // that there is none, pick tells
 	}
 	entry, findErr := archive.Find(entries, id)
 	if findErr != nil {
-		return none(errors.Join(findErr, err))
+		// It may stand in a record that is not believed.
+		return none(cmp.Or(err, findErr))
 	}
 	file, is := old.files[entry.ID]
 	if !is {
