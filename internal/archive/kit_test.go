@@ -66,18 +66,6 @@ func newPGPKit(t testing.TB) *kit {
 	return k
 }
 
-// newPassphraseKit is newKit with a passphrase that seals in the format f.
-func newPassphraseKit(t testing.TB, f seal.Format) *kit {
-	t.Helper()
-	p, err := seal.NewPassphraseFor(f, holdfast.NewSecret("correct horse"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := newKit(t)
-	k.recipients, k.identities = []seal.Recipient{p}, []seal.Identity{p}
-	return k
-}
-
 func newSigner(t testing.TB) *seal.Signer {
 	t.Helper()
 	private, _, err := seal.NewSigner()

@@ -146,7 +146,6 @@ type opensslReader struct {
 	mode  cipher.BlockMode
 	block []byte // decrypted and not handed on
 	ready []byte
-	last  bool
 	err   error
 }
 
