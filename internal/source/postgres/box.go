@@ -36,6 +36,9 @@ type box struct {
 	note     string // for the report: where it was
 }
 
+// slack is what the log of a server may take besides. The size of a folder in memory is a limit: what is not used is not taken.
+const slack = 2 << 30
+
 // boxScratch is where everything of a server lies in its container.
 const boxScratch = "/holdfast"
 
@@ -61,7 +64,7 @@ func NeedsContainer(ctx context.Context, opt DrillOptions, stored source.Stored)
 }
 
 // ThrowawayContainer starts a server of the source's major version in a container: of opt's image, else of the one that the
-// backup came from. room is how many bytes it may take, in memory. Of opt only Engine and Image count. Errors that say
+// backup came from. room is how many bytes it is likely to take, in memory. Of opt only Engine and Image count. Errors that say
 // nothing about the backup wrap [holdfast.ErrCannotTest].
 func ThrowawayContainer(ctx context.Context, opt DrillOptions, room int64, stored source.Stored, observe holdfast.Observer) (*Drill, error) {
 	r, err := readRecord(stored)
@@ -93,7 +96,7 @@ func (d *Drill) startIn(ctx context.Context, r record, opt DrillOptions, room in
 		return err
 	}
 	held, err := container.NewThrowaway(ctx, container.ThrowawayOptions{
-		Engine: opt.Engine, Image: image, User: pgclient.SuperUser, Scratch: map[string]int64{boxScratch: room, "/tmp": 64 << 20},
+		Engine: opt.Engine, Image: image, User: pgclient.SuperUser, Scratch: map[string]int64{boxScratch: 2*room + slack, "/tmp": 64 << 20},
 	})
 	if err != nil {
 		return err

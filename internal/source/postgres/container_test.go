@@ -214,3 +214,37 @@ func (h hook) Read([]byte) (int, error) {
 	h()
 	return 0, io.EOF
 }
+
+// TestContainerDrill restores all databases of a container's cluster into a throwaway container of the same image.
+func TestContainerDrill(t *testing.T) {
+	e := testbed.Docker(t)
+	e.Postgres(t, "db")
+	e.SQL(t, "db", "postgres", `CREATE DATABASE one`, `CREATE DATABASE "Two ""2"""`)
+	e.SQL(t, "db", `Two "2"`, small) // the first by name, which assertions ask
+	opt := inside(e, "docker://db/postgres")
+	opt.AllDatabases = true
+	stored := capture(t, opt)
+	if needs, err := postgres.NeedsContainer(t.Context(), postgres.DrillOptions{BinDirs: binDirs(t)}, stored); err != nil || needs {
+		t.Errorf("a host with every version needs a container: %v, %v", needs, err)
+	}
+	d, err := postgres.ThrowawayContainer(t.Context(), postgres.DrillOptions{Engine: e.Socket}, 64<<20, stored, ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bring(t, d, stored)
+	facts, err := d.Check(t.Context())
+	if err != nil || !strings.Contains(fmt.Sprint(facts.Notes), "restored in a container of image "+testbed.Image) {
+		t.Errorf("notes are %q, %v", facts.Notes, err)
+	}
+	for query, want := range map[string]bool{`SELECT count(*) = 3000 FROM public.notes`: true, `SELECT false`: false, `SELECT NULL::boolean`: false} {
+		if got, err := d.Assert(t.Context(), query); err != nil || got != want {
+			t.Errorf("%s: %v, %v", query, got, err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if names := e.Run(t, "ps", "--all", "--format", "{{.Names}}"); names != "db" {
+		t.Errorf("containers are %q", names)
+	}
+}
