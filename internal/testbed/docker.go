@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,20 +121,55 @@ func (e *Engine) await(ctx context.Context) error {
 	}
 }
 
-// Remove ends the engine with all that runs in it, and removes its folder.
+// Remove removes all containers, ends the engine and removes its folder.
 func (e *Engine) Remove() error {
-	if err := e.Kill(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	if names, err := e.Try(ctx, "ps", "--all", "--quiet"); err == nil && names != "" {
+		if _, err := e.Try(ctx, append([]string{"rm", "--force", "--volumes"}, strings.Fields(names)...)...); err != nil {
+			return errors.Join(err, e.Kill())
+		}
+	}
+	if err := e.signal(syscall.SIGTERM); err != nil {
 		return err
+	}
+	select {
+	case <-e.ended:
+	case <-ctx.Done():
+		return errors.Join(errors.New("the engine did not end"), e.Kill())
 	}
 	return os.RemoveAll(e.dir)
 }
 
 // Kill ends the engine at once, as a crash of the machine would.
 func (e *Engine) Kill() error {
-	if err := e.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := e.signal(syscall.SIGKILL); err != nil {
 		return err
 	}
 	<-e.ended
+	return nil
+}
+
+// signal reaches the engine itself: unshare, which waits for it, ends with it.
+func (e *Engine) signal(signal syscall.Signal) error {
+	select {
+	case <-e.ended:
+		return nil
+	default:
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", e.cmd.Process.Pid, e.cmd.Process.Pid))
+	if err != nil {
+		return fmt.Errorf("find the engine: %w", err)
+	}
+	for _, child := range strings.Fields(string(children)) {
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			return fmt.Errorf("find the engine: %w", err)
+		}
+		if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("end the engine: %w", err)
+		}
+	}
 	return nil
 }
 
