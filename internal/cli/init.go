@@ -178,7 +178,7 @@ func initJob(f *initFlags, environ []string) (config.Job, error) {
 	}
 	job := config.Job{Name: name, Store: config.Store{Name: "main", Kind: "local", Path: where}}
 	for _, text := range f.sources {
-		src, err := initSource(text, environ)
+		src, err := config.SourceFromText(text, environ)
 		if err != nil {
 			return config.Job{}, err
 		}
@@ -190,28 +190,6 @@ func initJob(f *initFlags, environ []string) (config.Job, error) {
 		job.Sources = append(job.Sources, src)
 	}
 	return job, nil
-}
-
-func initSource(text string, environ []string) (config.Source, error) {
-	var name holdfast.SourceName
-	if before, after, found := strings.Cut(text, "="); found {
-		if parsed, err := holdfast.ParseSourceName(before); err == nil {
-			name, text = parsed, after
-		}
-	}
-	plain, secret := strings.CutPrefix(text, "secrets:")
-	if secret {
-		text = "files:" + plain
-	}
-	src, err := config.SourceFromText(text, environ)
-	if err != nil {
-		return config.Source{}, err
-	}
-	src.Secret = secret
-	if name != "" {
-		src.Name = name
-	}
-	return src, nil
 }
 
 // kit is the folder that must leave the host.

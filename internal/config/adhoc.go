@@ -91,15 +91,46 @@ func (r *reader) noteSource(src Source, at place) {
 
 // sourceOf makes a source of what --source takes.
 func (r *reader) sourceOf(text string, at place, others []Source) (Source, bool) {
-	src, name, err := r.recognise(text)
+	given, rest := givenName(text)
+	plain, secret := strings.CutPrefix(rest, "secrets:")
+	if secret {
+		rest = "files:" + plain
+	}
+	src, name, err := r.recognise(rest)
 	if err != nil {
 		r.fault(at, "%s", err)
 		return Source{}, false
 	}
-	src.Name = holdfast.SourceName(unique(cleanName(name, string(src.Kind)), func(name string) bool {
+	taken := func(name string) bool {
 		return slices.ContainsFunc(others, func(s Source) bool { return string(s.Name) == name })
-	}))
+	}
+	if taken(string(given)) {
+		r.fault(at, "two sources are called %s", given)
+		return Source{}, false
+	}
+	src.Secret = secret
+	src.Name = cmp.Or(given, holdfast.SourceName(unique(cleanName(name, string(src.Kind)), taken)))
 	return src, true
+}
+
+// givenName takes NAME= off a source. A keyword of a connection is no name; after most of them stands neither a URL, nor a
+// kind, nor a path, and the others are named here.
+func givenName(text string) (holdfast.SourceName, string) {
+	before, after, _ := strings.Cut(text, "=")
+	name, err := holdfast.ParseSourceName(before)
+	paths := []string{"host", "passfile", "servicefile", "sslcert", "sslcrl", "sslcrldir", "sslkey", "sslrootcert"}
+	if err != nil || slices.Contains(paths, before) {
+		return "", text
+	}
+	for _, start := range []string{"sqlite:", "files:", "secrets:", "/", "./", "../"} {
+		if strings.HasPrefix(after, start) {
+			return name, after
+		}
+	}
+	if isURL(after) {
+		return name, after
+	}
+	return "", text
 }
 
 // recognise tells what kind of source text names, and proposes a name for it. Text that may hold a password stands
@@ -160,7 +191,7 @@ const sqliteMagic = "SQLite format 3\x00"
 
 // look finds out what lies at a path: "sqlite" or "files".
 func look(path string) (string, error) {
-	known := "a source is a URL (postgres://…), keyword/value text (service=…), sqlite:PATH, files:PATH, the path of a SQLite file or of a folder"
+	known := "a source is a URL (postgres://…), keyword/value text (service=…), sqlite:PATH, files:PATH, secrets:PATH, the path of a SQLite file or of a folder"
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", errors.New(about(path) + "nothing is there; " + known)

@@ -387,6 +387,12 @@ func TestSourcesByFlag(t *testing.T) {
 		{"files:/nowhere/.env", "env", holdfast.KindFiles, nil},
 		{"/", "files", holdfast.KindFiles, nil},
 		{"sqlite:/x/" + strings.Repeat("long", 40) + ".db", strings.Repeat("long", 14), holdfast.KindSQLite, nil},
+		{"db=postgres://app@h/shop", "db", holdfast.KindPostgres, nil},
+		{"etc=/", "etc", holdfast.KindFiles, nil},
+		{"env=secrets:/nowhere/.env", "env", holdfast.KindFiles, nil},
+		{"secrets:/nowhere/tls", "tls", holdfast.KindFiles, nil},
+		{"sslrootcert=/ca.pem dbname=shop", "shop", holdfast.KindPostgres, nil},
+		{"service=shop dbname=app", "app", holdfast.KindPostgres, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.text, func(t *testing.T) {
@@ -402,6 +408,9 @@ func TestSourcesByFlag(t *testing.T) {
 			}
 			if string(src.Name) != test.name || src.Kind != test.kind {
 				t.Errorf("it is %s %s, want %s %s", src.Kind, src.Name, test.kind, test.name)
+			}
+			if want := strings.Contains(test.text, "secrets:"); src.Secret != want {
+				t.Errorf("secret is %v", src.Secret)
 			}
 		})
 	}
