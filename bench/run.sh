@@ -83,6 +83,7 @@ age-keygen -o "$work/key/identity.txt" 2>/dev/null
 recipient=$(age-keygen -y "$work/key/identity.txt")
 gpg --batch --quiet --passphrase '' --quick-generate-key bench default default never 2>/dev/null
 gpg --batch --quiet --armor --output "$work/key/bench.asc" --export bench
+(umask 077 && gpg --batch --quiet --armor --output "$work/key/bench.key" --export-secret-keys bench)
 export recipient
 ((files == 0)) || "$bin/sampleapp" tree -dir "$work/tree" -files "$files" -bytes "$tree"
 
@@ -120,9 +121,8 @@ for round in $(seq "$runs"); do
   rm -rf "$work/store"
   measure database 'holdfast backup' "$round" -stored "$work/store" -- "${backup[@]}" db
   if ((peers)); then
-    # The age backup must be there for its drill.
     measure database 'holdfast backup, OpenPGP' "$round" -stored "$work/store/data/gpg" -- "${backup[@]}" gpg
-    rm -rf "$work/store/data/gpg" "$work/store/commits/gpg"
+    measure drill 'holdfast drill, OpenPGP' "$round" -apart pg_dump,pg_dumpall,psql,postgres,initdb -- "${drill[@]}" --job gpg --identity "$work/key/bench.key"
   fi
   measure drill 'holdfast drill' "$round" -apart pg_dump,pg_dumpall,psql,postgres,initdb -- "${drill[@]}" --job db
 done
