@@ -162,8 +162,17 @@ func TestSessionThatIsEnded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			// Of a session that is ended while nobody reads, the next write may fail before the reason is read.
+			ended := make(chan error, 1)
+			go func() {
+				_, err := s.Query(t.Context(), `SELECT pg_sleep(1000)`)
+				ended <- err
+			}()
+			eventually(t, "the statement runs", func() bool {
+				return server.Value(t, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = `+pid[0]) == "1"
+			})
 			server.Exec(t, "postgres", `SELECT pg_terminate_backend(`+pid[0]+`)`)
-			_, err = s.Query(t.Context(), `SELECT 1`)
+			err = <-ended
 			var refused *pgclient.Error
 			if !errors.As(err, &refused) || refused.Code != "57P01" {
 				t.Errorf("the end of the session is %v", err)
