@@ -1,12 +1,9 @@
 package archive
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
@@ -101,22 +98,14 @@ func (a *Archive) PutCheck(ctx context.Context, b *Backup, c Check) (Check, erro
 	if _, ok := parseCheck(entry.name("json")); !ok {
 		return Check{}, fmt.Errorf("%w: no record can be called %s", holdfast.ErrUsage, entry.name("json"))
 	}
-	data, err := json.MarshalIndent(&c, "", "  ")
-	if err != nil {
-		return Check{}, fmt.Errorf("encode the record of the check: %w", err)
-	}
-	data = append(data, '\n')
-	signature, err := a.opt.Signer.Sign(checkNamespace, data)
-	if err != nil {
-		return Check{}, fmt.Errorf("sign the record of the check: %w", err)
-	}
-	if err := a.store.Put(ctx, entry.name("json.sig"), bytes.NewReader(signature)); err != nil {
-		return Check{}, fmt.Errorf("store the signature of the check: %w", err)
-	}
-	if err := a.store.Put(ctx, entry.name("json"), bytes.NewReader(data)); err != nil {
-		return Check{}, fmt.Errorf("store the record of the check: %w", err)
+	if err := a.putRecord(ctx, entry.record(), &c); err != nil {
+		return Check{}, err
 	}
 	return c, nil
+}
+
+func (e CheckEntry) record() signedRecord {
+	return signedRecord{"check " + string(e.ID), checkNamespace, e.name}
 }
 
 // Checks lists the records of checks, oldest first, from names alone.
@@ -137,24 +126,10 @@ func (a *Archive) Checks(ctx context.Context) ([]CheckEntry, error) {
 // ReadCheck reads a record, checks that it is signed and says what its name says, and reports whether its signer is
 // trusted. What is not so is holdfast.ErrDifference.
 func (a *Archive) ReadCheck(ctx context.Context, entry CheckEntry) (Check, bool, error) {
-	data, err := a.store.ReadAll(ctx, entry.name("json"), maxManifest)
-	if err != nil {
-		return Check{}, false, fmt.Errorf("read check %s: %w", entry.ID, err)
-	}
-	signature, err := a.store.ReadAll(ctx, entry.name("json.sig"), maxSignature)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Check{}, false, fmt.Errorf("%w: the signature of check %s is gone", holdfast.ErrDifference, entry.ID)
-	}
-	if err != nil {
-		return Check{}, false, fmt.Errorf("read the signature of check %s: %w", entry.ID, err)
-	}
-	_, trusted, err := a.checkSignature(checkNamespace, signature, data)
-	if err != nil {
-		return Check{}, false, fmt.Errorf("%w: check %s: %w", holdfast.ErrDifference, entry.ID, err)
-	}
 	var c Check
-	if err := json.Unmarshal(data, &c); err != nil {
-		return Check{}, false, fmt.Errorf("%w: check %s is not readable: %w", holdfast.ErrDifference, entry.ID, err)
+	trusted, err := a.readRecord(ctx, entry.record(), &c)
+	if err != nil {
+		return Check{}, false, err
 	}
 	if c.Format != checkFormat || c.ID != entry.ID || c.Job != entry.Job || !entry.Of(c.Key) || !c.Time.Equal(entry.Time) {
 		return Check{}, false, fmt.Errorf("%w: check %s says other things than its name", holdfast.ErrDifference, entry.ID)

@@ -3,10 +3,8 @@ package archive
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"holdfast"
@@ -78,44 +76,22 @@ func (a *Archive) PutProof(ctx context.Context, b *Backup, p Proof, details []by
 			return Proof{}, fmt.Errorf("store the details of the drill: %w", err)
 		}
 	}
-	data, err := json.MarshalIndent(&p, "", "  ")
-	if err != nil {
-		return Proof{}, fmt.Errorf("encode proof: %w", err)
-	}
-	data = append(data, '\n')
-	signature, err := a.opt.Signer.Sign(proofNamespace, data)
-	if err != nil {
-		return Proof{}, fmt.Errorf("sign proof: %w", err)
-	}
-	if err := a.store.Put(ctx, b.Entry.proofName(entry, "json.sig"), bytes.NewReader(signature)); err != nil {
-		return Proof{}, fmt.Errorf("store the proof's signature: %w", err)
-	}
-	if err := a.store.Put(ctx, b.Entry.proofName(entry, "json"), bytes.NewReader(data)); err != nil {
-		return Proof{}, fmt.Errorf("store the proof: %w", err)
+	if err := a.putRecord(ctx, proofRecord(b, entry), &p); err != nil {
+		return Proof{}, err
 	}
 	return p, nil
 }
 
+func proofRecord(b *Backup, entry ProofEntry) signedRecord {
+	return signedRecord{"proof " + string(entry.ID), proofNamespace, func(suffix string) string { return b.Entry.proofName(entry, suffix) }}
+}
+
 // ReadProof reads a verdict and checks that it is signed, speaks of b, and says what its name says.
 func (a *Archive) ReadProof(ctx context.Context, b *Backup, entry ProofEntry) (Proof, bool, error) {
-	data, err := a.store.ReadAll(ctx, b.Entry.proofName(entry, "json"), maxManifest)
-	if err != nil {
-		return Proof{}, false, fmt.Errorf("read proof %s: %w", entry.ID, err)
-	}
-	signature, err := a.store.ReadAll(ctx, b.Entry.proofName(entry, "json.sig"), maxSignature)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Proof{}, false, fmt.Errorf("%w: the signature of proof %s is gone", holdfast.ErrDifference, entry.ID)
-	}
-	if err != nil {
-		return Proof{}, false, fmt.Errorf("read the signature of proof %s: %w", entry.ID, err)
-	}
-	_, trusted, err := a.checkSignature(proofNamespace, signature, data)
-	if err != nil {
-		return Proof{}, false, fmt.Errorf("%w: proof %s: %w", holdfast.ErrDifference, entry.ID, err)
-	}
 	var p Proof
-	if err := json.Unmarshal(data, &p); err != nil {
-		return Proof{}, false, fmt.Errorf("%w: proof %s is not readable: %w", holdfast.ErrDifference, entry.ID, err)
+	trusted, err := a.readRecord(ctx, proofRecord(b, entry), &p)
+	if err != nil {
+		return Proof{}, false, err
 	}
 	if p.Format != proofFormat || p.ID != entry.ID || p.Verdict != entry.Verdict || !p.Time.Equal(entry.Time) || p.Backup != b.Entry.ID || p.Job != b.Entry.Job || p.Manifest != b.Digest {
 		return Proof{}, false, fmt.Errorf("%w: proof %s speaks of another backup, or says other things than its name", holdfast.ErrDifference, entry.ID)
