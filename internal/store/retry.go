@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -21,9 +20,20 @@ type Options struct {
 	// Wait is the pause before the second attempt; it doubles with every further one, up to 30 s, and is drawn
 	// between half and all of that. 0 means 500 ms.
 	Wait time.Duration
+	// Retrier is used instead of one made of Attempts and Wait, when the driver shares it.
+	Retrier *Retrier
+	// Bandwidth limits the bytes per second of all Puts and reads together. 0: no limit.
+	Bandwidth int64
+	// Drip is the time in which a read from the driver must bring at least 1 KiB, else its connection is given up and
+	// another one asked. 0 means 2 minutes.
+	Drip time.Duration
 }
 
-const longestWait = 30 * time.Second
+const (
+	longestWait = 30 * time.Second
+	longestAsk  = 2 * time.Minute // what a server may ask for with Retry-After
+	dripBytes   = 1 << 10
+)
 
 // Counters tells what a [Store] has done so far.
 type Counters struct {
@@ -36,31 +46,35 @@ type Counters struct {
 // sentinels, that does not come from the caller's reader and that is not the end of ctx is tried again. It is safe
 // for concurrent use.
 type Store struct {
-	driver   Driver
-	attempts int
-	wait     time.Duration
+	driver  Driver
+	retrier *Retrier
+	pacer   *pacer
+	drip    time.Duration
 
-	puts, opens, lists, deletes, retries, bytesPut, bytesRead atomic.Int64
+	puts, opens, lists, deletes, bytesPut, bytesRead atomic.Int64
 }
 
 var _ Driver = (*Store)(nil)
 
 // New wraps d.
 func New(d Driver, opt Options) *Store {
-	if opt.Attempts <= 0 {
-		opt.Attempts = 4
+	if opt.Retrier == nil {
+		opt.Retrier = NewRetrier(opt.Attempts, opt.Wait)
 	}
-	if opt.Wait <= 0 {
-		opt.Wait = 500 * time.Millisecond
+	if opt.Drip <= 0 {
+		opt.Drip = 2 * time.Minute
 	}
-	return &Store{driver: d, attempts: opt.Attempts, wait: opt.Wait}
+	return &Store{driver: d, retrier: opt.Retrier, pacer: newPacer(opt.Bandwidth), drip: opt.Drip}
 }
+
+// Driver is what New was given, for what only some drivers can: [Linker], [Inspector], [Janitor].
+func (s *Store) Driver() Driver { return s.driver }
 
 // Counters returns what has been done so far.
 func (s *Store) Counters() Counters {
 	return Counters{
 		Puts: s.puts.Load(), Opens: s.opens.Load(), Lists: s.lists.Load(), Deletes: s.deletes.Load(),
-		Retries: s.retries.Load(), BytesPut: s.bytesPut.Load(), BytesRead: s.bytesRead.Load(),
+		Retries: s.retrier.Retries(), BytesPut: s.bytesPut.Load(), BytesRead: s.bytesRead.Load(),
 	}
 }
 
@@ -80,8 +94,8 @@ func (s *Store) Put(ctx context.Context, name string, r io.Reader) error {
 			seeker = nil
 		}
 	}
-	return s.try(ctx, func() (bool, error) {
-		tap := &tap{r: r, count: &s.bytesPut}
+	return s.retrier.Do(ctx, func() (bool, error) {
+		tap := &tap{r: r, count: &s.bytesPut, pace: func(n int) error { return s.pacer.wait(ctx, n) }}
 		err := s.driver.Put(ctx, name, tap)
 		if err == nil || tap.err != nil || !tap.used {
 			return tap.err == nil, err
@@ -100,6 +114,7 @@ func (s *Store) Put(ctx context.Context, name string, r io.Reader) error {
 type tap struct {
 	r     io.Reader
 	count *atomic.Int64
+	pace  func(n int) error
 	used  bool
 	err   error
 }
@@ -108,6 +123,9 @@ func (t *tap) Read(p []byte) (int, error) {
 	t.used = true
 	n, err := t.r.Read(p)
 	t.count.Add(int64(n))
+	if pacing := t.pace(n); err == nil && pacing != nil {
+		err = pacing
+	}
 	if err != nil && err != io.EOF {
 		t.err = err
 	}
@@ -122,7 +140,7 @@ func (s *Store) Open(ctx context.Context, name string, offset, length int64) (io
 		return nil, err
 	}
 	r := &reader{store: s, ctx: ctx, name: name, offset: offset, length: length}
-	if err := s.try(ctx, func() (bool, error) { return true, r.open() }); err != nil {
+	if err := s.retrier.Do(ctx, func() (bool, error) { return true, r.open() }); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -136,7 +154,12 @@ type reader struct {
 	offset, length int64
 	current        io.ReadCloser // nil after a failure
 	err            error
+
+	waited time.Duration // inside the driver, since the last dripBytes came
+	came   int           // bytes in that time
 }
+
+var errDrip = errors.New("the store sends next to nothing")
 
 func (r *reader) open() error {
 	current, err := r.store.driver.Open(r.ctx, r.name, r.offset, r.length)
@@ -154,14 +177,18 @@ func (r *reader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	var n int
-	r.err = r.store.try(r.ctx, func() (bool, error) {
+	r.err = r.store.retrier.Do(r.ctx, func() (bool, error) {
 		if r.current == nil {
 			if err := r.open(); err != nil {
 				return true, err
 			}
 		}
+		began := time.Now()
 		var err error
 		n, err = r.current.Read(p)
+		if err == nil {
+			err = r.dripping(n, time.Since(began))
+		}
 		r.store.bytesRead.Add(int64(n))
 		r.offset += int64(n)
 		if r.length >= 0 {
@@ -177,7 +204,24 @@ func (r *reader) Read(p []byte) (int, error) {
 		}
 		return true, err
 	})
+	if pacing := r.store.pacer.wait(r.ctx, n); r.err == nil {
+		r.err = pacing
+	}
 	return n, r.err
+}
+
+// dripping fails when too little came in too long a wait: such a connection is as good as lost.
+func (r *reader) dripping(n int, waited time.Duration) error {
+	r.came += n
+	r.waited += waited
+	if r.came >= dripBytes {
+		r.came, r.waited = 0, 0
+	}
+	if r.waited < r.store.drip {
+		return nil
+	}
+	r.came, r.waited = 0, 0
+	return errDrip
 }
 
 func (r *reader) Close() error {
@@ -198,7 +242,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[Object, error
 	return func(yield func(Object, error) bool) {
 		s.lists.Add(1)
 		last, stopped := "", false
-		err := s.try(ctx, func() (bool, error) {
+		err := s.retrier.Do(ctx, func() (bool, error) {
 			for object, err := range s.driver.List(ctx, prefix) {
 				if err != nil {
 					return true, err
@@ -226,7 +270,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	return s.try(ctx, func() (bool, error) { return true, s.driver.Delete(ctx, name) })
+	return s.retrier.Do(ctx, func() (bool, error) { return true, s.driver.Delete(ctx, name) })
 }
 
 // ReadAll returns the whole object, and fails when it has more than limit bytes: what comes from a store decides
@@ -244,37 +288,4 @@ func (s *Store) ReadAll(ctx context.Context, name string, limit int64) ([]byte, 
 		return nil, fmt.Errorf("read %s: %w: it has more than %d bytes", name, holdfast.ErrDifference, limit)
 	}
 	return data, nil
-}
-
-// try calls op until it succeeds, says that another attempt is of no use, or fails for good.
-func (s *Store) try(ctx context.Context, op func() (again bool, err error)) error {
-	wait := s.wait
-	for attempt := 1; ; attempt++ {
-		again, err := op()
-		if err == nil || !again || attempt >= s.attempts || final(err) || ctx.Err() != nil {
-			return err
-		}
-		timer := time.NewTimer(wait/2 + rand.N(wait/2+1))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return errors.Join(ctx.Err(), err)
-		}
-		wait = min(2*wait, longestWait)
-		s.retries.Add(1)
-	}
-}
-
-// final reports whether err stays what it is however often one asks.
-func final(err error) bool {
-	for _, sentinel := range []error{
-		ErrExists, ErrFull, ErrReadOnly, ErrRetained, fs.ErrNotExist, fs.ErrPermission, fs.ErrClosed,
-		holdfast.ErrUsage, holdfast.ErrDifference,
-	} {
-		if errors.Is(err, sentinel) {
-			return true
-		}
-	}
-	return false
 }

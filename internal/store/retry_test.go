@@ -370,3 +370,91 @@ func TestListGoesOnWhereItFailed(t *testing.T) {
 		}
 	})
 }
+
+func TestServersChooseTheirPause(t *testing.T) {
+	for name, c := range map[string]struct{ asked, least, most time.Duration }{
+		"longer than ours":  {time.Minute, 3 * time.Minute, 3 * time.Minute},
+		"shorter than ours": {time.Millisecond, 1750 * time.Millisecond, 3500 * time.Millisecond},
+		"without measure":   {24 * time.Hour, 6 * time.Minute, 6 * time.Minute},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			driver := &scripted{err: fmt.Errorf("put: %w", &store.LaterError{After: c.asked, Err: errors.New("503 Slow Down")})}
+			began := time.Now()
+			if err := store.New(driver, store.Options{}).Delete(t.Context(), "a"); err == nil || driver.calls != 4 {
+				t.Errorf("%s: error %v after %d calls", name, err, driver.calls)
+			}
+			if took := time.Since(began); took < c.least || took > c.most {
+				t.Errorf("%s: took %v, want %v to %v", name, took, c.least, c.most)
+			}
+		})
+	}
+}
+
+func TestBandwidthIsSharedByPutsAndReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := storetest.NewMemory(t)
+		s := store.New(memory, store.Options{Bandwidth: 1000})
+		began := time.Now()
+		if err := s.Put(t.Context(), "a", bytes.NewReader(make([]byte, 5000))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.ReadAll(t.Context(), "a", 5000); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("10,000 bytes at 1,000 per second took %v", took)
+		}
+	})
+}
+
+func TestTheEndOfTheContextEndsThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		memory := storetest.NewMemory(t)
+		err := store.New(memory, store.Options{Bandwidth: 1}).Put(ctx, "a", bytes.NewReader(make([]byte, 5000)))
+		if !errors.Is(err, context.DeadlineExceeded) || len(memory.Names()) != 0 {
+			t.Errorf("error %v, stored %q", err, memory.Names())
+		}
+	})
+}
+
+// dripper gives its first readers one byte a minute.
+type dripper struct {
+	store.Driver
+	slow int
+}
+
+func (d *dripper) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	r, err := d.Driver.Open(ctx, name, offset, length)
+	if d.slow--; d.slow >= 0 && err == nil {
+		return drip{r}, nil
+	}
+	return r, err
+}
+
+type drip struct{ io.ReadCloser }
+
+func (d drip) Read(p []byte) (int, error) {
+	time.Sleep(time.Minute)
+	return d.ReadCloser.Read(p[:1])
+}
+
+func TestDripsAreGivenUpAndReadOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := storetest.NewMemory(t)
+		s := store.New(&dripper{memory, 2}, store.Options{})
+		content := bytes.Repeat([]byte("0123456789"), 1000)
+		if err := s.Put(t.Context(), "a", bytes.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		data, err := s.ReadAll(t.Context(), "a", 1<<20)
+		if err != nil || !bytes.Equal(data, content) {
+			t.Errorf("%d bytes, error %v", len(data), err)
+		}
+		if took := time.Since(began); took < 4*time.Minute || took > 5*time.Minute {
+			t.Errorf("two slow connections were given up after %v, want 2 minutes each", took)
+		}
+	})
+}
