@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"holdfast"
 	"holdfast/internal/seal"
 	"holdfast/internal/store"
@@ -52,59 +54,144 @@ func New(s *store.Store, opt Options) *Archive {
 
 // List tells every backup, oldest first, from listings of names alone. With a job it tells that job's.
 func (a *Archive) List(ctx context.Context, job holdfast.JobName) ([]Entry, error) {
-	within := ""
-	if job != "" {
-		within = string(job) + "/"
+	names, err := a.listings(ctx, job, append([]string{commitPrefix, resealPrefix}, about...))
+	if err != nil {
+		return nil, err
 	}
 	var entries []Entry
-	for object, err := range a.store.List(ctx, commitPrefix+within) {
-		if err != nil {
-			return nil, fmt.Errorf("list backups: %w", err)
-		}
+	for _, object := range names[commitPrefix] {
 		if entry, ok := parseCommit(object.Name); ok {
+			entry.Hidden, entry.Versions = object.Hidden, object.Versions
 			entries = append(entries, entry)
 		}
 	}
-	if err := a.markCopies(ctx, within, entries); err != nil {
-		return nil, err
-	}
-	if err := a.Attach(ctx, job, entries); err != nil {
-		return nil, err
-	}
+	markCopies(entries, names[resealPrefix])
+	attach(entries, names)
 	Sort(entries)
 	return entries, nil
 }
 
-// Attach adds to entries what listings tell of their proofs and pins. Those of imported files are not in this archive, and
+// about holds the prefixes of what is recorded about backups.
+var about = []string{proofPrefix, pinPrefix, verificationPrefix}
+
+// Attach adds to entries what listings tell of their proofs, pins and verifications. Those of imported files are not in this archive, and
 // their proofs are.
 func (a *Archive) Attach(ctx context.Context, job holdfast.JobName, entries []Entry) error {
+	names, err := a.listings(ctx, job, about)
+	if err != nil {
+		return err
+	}
+	attach(entries, names)
+	return nil
+}
+
+// listings lists what a job, or with "" every job, has under each prefix, all at once: a store far away takes its time for each.
+func (a *Archive) listings(ctx context.Context, job holdfast.JobName, prefixes []string) (map[string][]store.Object, error) {
 	within := ""
 	if job != "" {
 		within = string(job) + "/"
 	}
+	found := make([][]store.Object, len(prefixes))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, prefix := range prefixes {
+		group.Go(func() error {
+			for object, err := range a.store.List(ctx, prefix+within) {
+				if err != nil {
+					return fmt.Errorf("list %s: %w", strings.TrimSuffix(prefix, "/"), err)
+				}
+				found[i] = append(found[i], object)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	names := make(map[string][]store.Object, len(prefixes))
+	for i, prefix := range prefixes {
+		names[prefix] = found[i]
+	}
+	return names, nil
+}
+
+func attach(entries []Entry, names map[string][]store.Object) {
 	proofs := make(map[string][]ProofEntry)
-	for object, err := range a.store.List(ctx, proofPrefix+within) {
-		if err != nil {
-			return fmt.Errorf("list proofs: %w", err)
-		}
+	for _, object := range names[proofPrefix] {
 		if key, proof, ok := parseProof(object.Name); ok {
 			proofs[key] = append(proofs[key], proof)
 		}
 	}
-	pins := make(map[string]bool)
-	for object, err := range a.store.List(ctx, pinPrefix+within) {
-		if err != nil {
-			return fmt.Errorf("list pins: %w", err)
+	pins := make(map[string][]PinEntry)
+	for _, object := range names[pinPrefix] {
+		if key, pin, ok := parsePin(object.Name); ok {
+			pins[key] = append(pins[key], pin)
 		}
-		pins[strings.TrimPrefix(object.Name, pinPrefix)] = true
+	}
+	verifications := make(map[string][]VerificationEntry)
+	for _, object := range names[verificationPrefix] {
+		if key, v, ok := parseVerification(object.Name); ok {
+			verifications[key] = append(verifications[key], v)
+		}
 	}
 	for i := range entries {
 		key := entries[i].key()
 		entries[i].Proofs = proofs[key]
 		slices.SortStableFunc(entries[i].Proofs, func(x, y ProofEntry) int { return x.Time.Compare(y.Time) })
-		entries[i].Pinned = pins[key]
+		entries[i].Pins = pins[key]
+		slices.SortFunc(entries[i].Pins, PinEntry.order)
+		entries[i].Verifications = verifications[key]
+		slices.SortStableFunc(entries[i].Verifications, func(x, y VerificationEntry) int { return x.Time.Compare(y.Time) })
 	}
-	return nil
+}
+
+// Merge makes one list of what several stores have, oldest first: proofs and pins made in any of them are about all copies, and
+// what speaks of one copy (verifications, versions) is that of the first store that has it.
+func Merge(lists ...[]Entry) []Entry {
+	at := map[holdfast.BackupID]int{}
+	var merged []Entry
+	for _, list := range lists {
+		for _, entry := range list {
+			i, known := at[entry.ID]
+			if !known {
+				at[entry.ID] = len(merged)
+				merged = append(merged, entry)
+				continue
+			}
+			merged[i] = merged[i].and(entry)
+		}
+	}
+	Sort(merged)
+	return merged
+}
+
+func (e Entry) and(other Entry) Entry {
+	for _, proof := range other.Proofs {
+		if !slices.ContainsFunc(e.Proofs, func(p ProofEntry) bool { return p.ID == proof.ID }) {
+			e.Proofs = append(slices.Clone(e.Proofs), proof)
+		}
+	}
+	slices.SortStableFunc(e.Proofs, func(x, y ProofEntry) int { return x.Time.Compare(y.Time) })
+	for _, pin := range other.Pins {
+		if !slices.ContainsFunc(e.Pins, func(p PinEntry) bool { return p.ID == pin.ID }) {
+			e.Pins = append(slices.Clone(e.Pins), pin)
+		}
+	}
+	slices.SortFunc(e.Pins, PinEntry.order)
+	if e.SupersededBy == "" {
+		e.SupersededBy = other.SupersededBy
+	}
+	if e.From == "" {
+		e.From = other.From
+	}
+	return e
+}
+
+// HasSome reports whether the store has any object of a backup's data.
+func (a *Archive) HasSome(ctx context.Context, entry Entry) (bool, error) {
+	for _, err := range a.store.List(ctx, entry.dataName("")) {
+		return err == nil, err
+	}
+	return false, nil
 }
 
 // Sort orders entries as List does, oldest first.

@@ -398,7 +398,13 @@ func TestListOpensNothing(t *testing.T) {
 		"proofs/app/20260701T120000Z.aaaaaaaaaa/20260702T120000Z.proven.eeeeeeeeee.json",
 		"proofs/app/20260701T120000Z.aaaaaaaaaa/20260704T120000Z.cannot-test.ffffffffff.details.json.zst.age",
 		"proofs/app/20260702T120000Z.bbbbbbbbbb/20260704T120000Z.proven.ffffffffff.json",
-		"pins/web/20260701T130000Z.cccccccccc",
+		"pins/web/20260701T130000Z.cccccccccc/20260701T140000Z.pin.forever.gggggggggg.json",
+		"pins/app/20260701T120000Z.aaaaaaaaaa/20260701T140000Z.pin.forever.gggggggggg.json",
+		"pins/app/20260701T120000Z.aaaaaaaaaa/20260702T140000Z.unpin.hhhhhhhhhh.json",
+		"pins/app/20260702T120000Z.bbbbbbbbbb/20260701T140000Z.pin.20260801T000000Z.jjjjjjjjjj.json",
+		"verifications/app/20260702T120000Z.bbbbbbbbbb/20260704T120000Z.L1.good.kkkkkkkkkk.json",
+		"verifications/app/20260702T120000Z.bbbbbbbbbb/20260705T120000Z.L2.damaged.mmmmmmmmmm.json",
+		"verifications/app/20260702T120000Z.bbbbbbbbbb/20260706T120000Z.L1.good.nnnnnnnnnn.json",
 		// What is not ours:
 		"commits/app/README", "commits/app/20260701T120000Z.aaaaaaaaaa.full.complete.age.01234.json",
 		"commits/app/20260701T120000Z.aaaaaaaaaa.full.complete.age.1234.json.tmp",
@@ -424,19 +430,26 @@ func TestListOpensNothing(t *testing.T) {
 	if want := []string{"a app failed", "c web committed", "b app proven"}; !slices.Equal(ids, want) {
 		t.Fatalf("listed %q, want %q", ids, want)
 	}
-	if c.opens != 0 || c.lists != 4 {
+	if c.opens != 0 || c.lists != 5 {
 		t.Errorf("listing opened %d objects and made %d listings", c.opens, c.lists)
 	}
 	a0 := entries[0]
-	if a0.Size != 1234 || !a0.Complete || !a0.Sealed || a0.Kind != "full" || a0.Pinned || !a0.Time.Equal(start) || len(a0.Proofs) != 2 ||
+	if a0.Size != 1234 || !a0.Complete || !a0.Sealed || a0.Kind != "full" || a0.PinnedAt(start) || !a0.Time.Equal(start) || len(a0.Proofs) != 2 ||
 		a0.Proofs[0].Verdict != holdfast.Proven {
 		t.Errorf("the first entry is %+v", a0)
 	}
 	if b := entries[2]; b.Complete || b.Sealed || b.Kind != "safety" || b.Size != 0 {
 		t.Errorf("the last entry is %+v", b)
 	}
-	if !entries[1].Pinned {
+	if !entries[1].PinnedAt(start.AddDate(100, 0, 0)) {
 		t.Error("the pin is not seen")
+	}
+	b := entries[2]
+	if august := time.Date(2026, 8, 1, 0, 0, 0, 0, time.UTC); !b.PinnedAt(august.Add(-time.Second)) || b.PinnedAt(august) {
+		t.Error("the pin does not hold until its end")
+	}
+	if v, ok := b.Verified(); !ok || v.Level != holdfast.L1 || !v.Good || !b.Damaged() {
+		t.Errorf("damage at L2 and then good bytes at L1 are %+v, damaged %v", v, b.Damaged())
 	}
 	one, err := a.List(t.Context(), "app")
 	if err != nil || len(one) != 2 {
@@ -447,7 +460,7 @@ func TestListOpensNothing(t *testing.T) {
 func TestListFaults(t *testing.T) {
 	k := newKit(t)
 	k.mustBackup(t, 0)
-	for n := 1; n <= 3; n++ {
+	for n := 1; n <= 5; n++ {
 		k.memory.FailAt(n)
 		if entries, err := k.archive().List(t.Context(), ""); err == nil || entries != nil {
 			t.Errorf("listing %d failed and List said %v, %v", n, entries, err)

@@ -404,7 +404,7 @@ func (s *storedReader) Read(p []byte) (int, error) {
 		case s.n != s.item.StoredSize:
 			err = sizeDifference(s.entry, s.item, s.n)
 		case hex.EncodeToString(s.hash.Sum(nil)) != s.item.StoredSHA256:
-			err = fmt.Errorf("%w: the stored bytes of %s of backup %s are not those that were written", holdfast.ErrDifference, s.item.Object, s.entry.ID)
+			err = notAsWritten(s.item, s.entry)
 		}
 	}
 	s.err = err

@@ -89,7 +89,7 @@ func (b *Backup) Opens(ctx context.Context, identities ...seal.Identity) error {
 // written last.
 func (a *Archive) PutCheck(ctx context.Context, b *Backup, c Check) (Check, error) {
 	if a.opt.Signer == nil {
-		return Check{}, holdfast.WithHint(errors.New("this host has no signing key"), "make one with `holdfast init`")
+		return Check{}, errNoSigner()
 	}
 	c.Format, c.ID, c.Job, c.Backup, c.Manifest = checkFormat, holdfast.NewBackupID(), b.Entry.Job, b.Entry.ID, b.Digest
 	c.Time, c.Version = c.Time.UTC().Truncate(time.Second), a.opt.Version

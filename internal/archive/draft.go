@@ -46,7 +46,7 @@ type Draft struct {
 // Create begins a backup. Nothing is stored by it.
 func (a *Archive) Create(h Header) (*Draft, error) {
 	if a.opt.Signer == nil {
-		return nil, holdfast.WithHint(errors.New("this host has no signing key"), "make one with `holdfast init`")
+		return nil, errNoSigner()
 	}
 	at := h.Time.UTC().Truncate(time.Second)
 	format := a.opt.Seal.Format()

@@ -105,3 +105,49 @@ func FuzzManifest(f *testing.F) {
 		}
 	})
 }
+
+func FuzzPinName(f *testing.F) {
+	f.Add("pins/app/20260701T120000Z.aaaaaaaaaa/20260703T120000Z.pin.forever.dddddddddd.json")
+	f.Add("pins/app/20260701T120000Z.aaaaaaaaaa/20260703T120000Z.pin.20270101T000000Z.dddddddddd.json")
+	f.Add("pins/app/20260701T120000Z.aaaaaaaaaa/20260703T120000Z.unpin.dddddddddd.json")
+	f.Fuzz(func(t *testing.T, name string) {
+		key, pin, ok := archive.ParsePin(name)
+		if !ok {
+			return
+		}
+		action := "unpin"
+		if pin.Pinned {
+			action = "pin.forever"
+			if !pin.Until.IsZero() {
+				action = "pin." + pin.Until.Format("20060102T150405Z")
+			}
+		}
+		if again := "pins/" + key + "/" + pin.Time.Format("20060102T150405Z") + "." + action + "." + string(pin.ID) + ".json"; again != name {
+			t.Errorf("%q was taken for %q", name, again)
+		}
+	})
+}
+
+func FuzzVerificationName(f *testing.F) {
+	f.Add("verifications/app/20260701T120000Z.aaaaaaaaaa/20260703T120000Z.L1.good.dddddddddd.json")
+	f.Add("verifications/app/20260701T120000Z.aaaaaaaaaa/20260703T120000Z.L2.damaged.dddddddddd.json")
+	f.Fuzz(func(t *testing.T, name string) {
+		key, v, ok := archive.ParseVerification(name)
+		if !ok {
+			return
+		}
+		result := map[bool]string{true: "good", false: "damaged"}[v.Good]
+		if again := "verifications/" + key + "/" + v.Time.Format("20060102T150405Z") + "." + v.Level.String() + "." + result + "." + string(v.ID) + ".json"; again != name {
+			t.Errorf("%q was taken for %q", name, again)
+		}
+	})
+}
+
+func FuzzRunName(f *testing.F) {
+	f.Add("runs/app/20260703T120000Z.failed.dddddddddd.json")
+	f.Fuzz(func(t *testing.T, name string) {
+		if run, ok := archive.ParseRun(name); ok && run.RunName() != name {
+			t.Errorf("%q was taken for %q", name, run.RunName())
+		}
+	})
+}

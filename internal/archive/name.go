@@ -22,6 +22,11 @@ const (
 	pinPrefix    = "pins/"
 	resealPrefix = "reseals/"
 	checkPrefix  = "checks/"
+	runPrefix    = "runs/"
+
+	// What lies under these speaks of one store, and is in no mirror.
+	verificationPrefix = "verifications/"
+	prunePrefix        = "prunes/"
 )
 
 // Entry is what a listing alone tells of a backup: no object was opened for it, and nothing in it is authenticated.
@@ -29,13 +34,17 @@ type Entry struct {
 	Job      holdfast.JobName
 	Time     time.Time // when the run began, UTC
 	ID       holdfast.BackupID
-	Kind     string // "full", "safety" for what was kept before an overwrite, or [KindImported]
+	Kind     string // "full", "hourly" or "manual" as the run was called, "safety" for what was kept before an overwrite, or [KindImported]
 	Complete bool
 	Sealed   bool
-	Format   seal.Format // how it is sealed; "" when it is not
-	Size     int64       // stored bytes of all items
-	Pinned   bool
+	Format   seal.Format  // how it is sealed; "" when it is not
+	Size     int64        // stored bytes of all items
 	Proofs   []ProofEntry // oldest first
+	Pins     []PinEntry   // oldest first; the newest decides
+
+	Verifications []VerificationEntry // of this store's copy, oldest first
+	Hidden        bool                // the manifest is there only in the history of a store that keeps versions
+	Versions      int                 // how often the manifest was written in such a store; more than once is wrong
 
 	From         holdfast.BackupID // what this is a re-sealed copy of; "" for an original
 	SupersededBy holdfast.BackupID // a re-sealed copy that stands for this; "" when there is none
@@ -112,7 +121,7 @@ func (e Entry) proofName(p ProofEntry, suffix string) string {
 }
 
 var (
-	commitRule = regexp.MustCompile(`^commits/([^/]+)/(\d{8}T\d{6}Z)\.([a-z0-9]+)\.(full|safety)\.(complete|incomplete)\.(age|openpgp|openssl|none)\.(\d+)\.json$`)
+	commitRule = regexp.MustCompile(`^commits/([^/]+)/(\d{8}T\d{6}Z)\.([a-z0-9]+)\.(full|hourly|manual|safety)\.(complete|incomplete)\.(age|openpgp|openssl|none)\.(\d+)\.json$`)
 	proofRule  = regexp.MustCompile(`^proofs/([^/]+)/(\d{8}T\d{6}Z\.[a-z0-9]+)/(\d{8}T\d{6}Z)\.(proven|failed|cannot-test|restores)\.([a-z0-9]+)\.json$`)
 )
 

@@ -3,7 +3,6 @@ package archive
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -46,7 +45,7 @@ type ProofDetails struct {
 // written last.
 func (a *Archive) PutProof(ctx context.Context, b *Backup, p Proof, details []byte) (Proof, error) {
 	if a.opt.Signer == nil {
-		return Proof{}, holdfast.WithHint(errors.New("this host has no signing key"), "make one with `holdfast init`")
+		return Proof{}, errNoSigner()
 	}
 	p.Format, p.ID, p.Backup, p.Job, p.Manifest = proofFormat, holdfast.NewBackupID(), b.Entry.ID, b.Entry.Job, b.Digest
 	p.Time = p.Time.UTC().Truncate(time.Second)

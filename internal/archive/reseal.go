@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/store"
 )
 
 const (
@@ -20,15 +21,12 @@ const (
 func (e Entry) Superseded() bool { return e.SupersededBy != "" }
 
 // markCopies tells entries which of them are copies of which. A marker without both backups says nothing.
-func (a *Archive) markCopies(ctx context.Context, within string, entries []Entry) error {
+func markCopies(entries []Entry, markers []store.Object) {
 	at := make(map[string]int, len(entries))
 	for i, entry := range entries {
 		at[entry.key()] = i
 	}
-	for object, err := range a.store.List(ctx, resealPrefix+within) {
-		if err != nil {
-			return fmt.Errorf("list re-sealed copies: %w", err)
-		}
+	for _, object := range markers {
 		from, to, ok := parseReseal(object.Name)
 		if !ok {
 			continue
@@ -40,7 +38,6 @@ func (a *Archive) markCopies(ctx context.Context, within string, entries []Entry
 			entries[original].SupersededBy = entries[copied].ID
 		}
 	}
-	return nil
 }
 
 // ResealPlan says who makes a copy, and who is told how far it is.

@@ -130,7 +130,7 @@ func (a *app) readerSealing(ctx context.Context, cfg *config.Config, f *storeFla
 	if err != nil {
 		return nil, err
 	}
-	return a.repository(where, access{seal: sealing, signer: signer, identities: identities, trusted: keys})
+	return a.repository(ctx, where, access{seal: sealing, signer: signer, identities: identities, trusted: keys})
 }
 
 // pick opens the backup that args name, or the newest one, and says when its signer was not checked.

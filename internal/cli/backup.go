@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,14 +20,15 @@ import (
 
 func (a *app) backupCommand() *cobra.Command {
 	var flags config.Flags
-	var full, create bool
-	var reason string
+	var run backupRun
+	var full, manual bool
 	cmd := &cobra.Command{
 		Use: "backup [JOB]", Short: "Back up a job, or the sources given", Args: cobra.MaximumNArgs(1),
 		Long: "Back up every source of a job into one backup: each is read once, counted, hashed, compressed, sealed and stored;\n" +
 			"everything stored is read again, and then the signed manifest makes the backup exist. Without a configuration,\n" +
 			"--source, --to and --recipient say what, where and for whom.\n\n" +
-			"A source that fails is left out as a whole, and the exit code is 3. Without any source nothing is kept.",
+			"A source that fails is left out as a whole, and the exit code is 3. Without any source nothing is kept. Then the backup is copied to\n" +
+			"the job's mirrors; one that cannot be reached makes the run incomplete, and the next one makes up for it.",
 		Example: "  holdfast backup app --reason \"before release 4\"\n" +
 			"  holdfast backup --source postgres://app@localhost/app --to /srv/backups --recipient age1…",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,7 +47,16 @@ func (a *app) backupCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.backup(cmd.Context(), cfg, job, reason, create || flags.To != "" || flags.Store != "")
+			run.create = run.create || flags.To != "" || flags.Store != ""
+			switch {
+			case full && manual, full && run.kind != "full", manual && run.kind != "full":
+				return holdfast.WithHint(fmt.Errorf("%w: --full, --manual and --kind contradict each other", holdfast.ErrUsage), "give one of them")
+			case manual:
+				run.kind = "manual"
+			case !slices.Contains([]string{"full", "hourly", "manual"}, run.kind):
+				return holdfast.WithHint(fmt.Errorf("%w: %q is no kind of run", holdfast.ErrUsage, run.kind), "use full, hourly or manual")
+			}
+			return a.backup(cmd.Context(), cfg, job, run)
 		},
 	}
 	f := cmd.Flags()
@@ -58,14 +69,24 @@ func (a *app) backupCommand() *cobra.Command {
 	f.StringVar(&flags.Seal, "seal", "", "age, openpgp or openssl, which the recipients must be made for, or none to store everything readable")
 	f.StringVar(&flags.Compression, "compression", "", "zstd (the default), gzip or none")
 	f.IntVar(&flags.Level, "level", 0, "compression level: zstd 1 to 22 (default 1), gzip 1 to 9")
-	f.BoolVar(&full, "full", false, "make a full backup; in an archive every backup is one")
-	f.BoolVar(&create, "create-store", false, "make the store when it is not there")
-	f.StringVar(&reason, "reason", "", "why this backup is made, kept in its manifest")
+	f.StringArrayVar(&flags.Mirrors, "mirror", nil, "a further `STORE` that gets a copy; may be given several times")
+	f.BoolVar(&full, "full", false, "the same as --kind full; in an archive every backup is a full one")
+	f.BoolVar(&manual, "manual", false, "the same as --kind manual")
+	f.StringVar(&run.kind, "kind", "full", "what kind of run this is for the keep rules: full, hourly or manual")
+	f.BoolVar(&run.create, "create-store", false, "make the store when it is not there")
+	f.BoolVar(&run.prune, "prune", false, "then delete the backups that no rule keeps, as the command prune does")
+	f.StringVar(&run.reason, "reason", "", "why this backup is made, kept in its manifest")
 	return cmd
 }
 
-func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, reason string, create bool) (err error) {
-	lock, err := a.lockJob(cfg, job.Store, job.Name)
+// backupRun is how one run of a job was called.
+type backupRun struct {
+	kind, reason  string
+	create, prune bool
+}
+
+func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, run backupRun) (err error) {
+	lock, err := a.holdJob(cfg, job.Store, job.Name)
 	if err != nil {
 		return err
 	}
@@ -88,28 +109,64 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, re
 	if err != nil {
 		return err
 	}
-	repo, err := a.repository(job.Store, access{seal: opt, signer: signer, create: create})
+	repo, err := a.repository(ctx, job.Store, access{seal: opt, signer: signer, create: run.create})
 	if err != nil {
 		return err
 	}
 	if err := a.cleanUp(ctx, repo, lock); err != nil {
 		return err
 	}
-	return a.around(ctx, cfg, job, hook.Backup, "", lock, func(ctx context.Context) (holdfast.BackupID, error) {
-		began := a.Now()
+	began := a.Now()
+	made := false
+	err = a.around(ctx, cfg, job, hook.Backup, "", lock, func(ctx context.Context) (holdfast.BackupID, error) {
 		result, err := engine.Backup(ctx, repo, engine.Plan{
-			Job: job.Name, Host: cfg.Host, Kind: "full", Reason: reason, Sources: sources, Now: began,
+			Job: job.Name, Host: cfg.Host, Kind: run.kind, Reason: run.reason, Sources: sources, Now: began,
 			Begun: func(entry archive.Entry) error { return lock.Begun(entry) },
 		}, a.printer.observe)
 		if err != nil && !errors.Is(err, holdfast.ErrIncomplete) {
 			return "", err
 		}
+		made = true
 		if endErr := lock.Ended(); endErr != nil {
 			return result.Entry.ID, endErr
 		}
 		a.showResult(result, a.Now().Sub(began))
 		return result.Entry.ID, err
 	})
+	if !made {
+		a.recordFailure(ctx, cfg, job, repo, began, err)
+		return err
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	// The application runs again by now: copies may take their time.
+	err = errors.Join(err, a.mirrorJob(ctx, cfg, job, repo, signer, run.create))
+	if run.prune && ctx.Err() == nil {
+		err = errors.Join(err, a.pruneAfter(ctx, cfg, job))
+	}
+	return err
+}
+
+// recordFailure leaves word in the store of a run that made nothing, for whoever prunes from elsewhere. A store that does not take
+// it is why the run failed, mostly, and no second error.
+func (a *app) recordFailure(ctx context.Context, cfg *config.Config, job config.Job, repo *archive.Archive, began time.Time, cause error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTime)
+	defer cancel()
+	_, err := repo.PutFailedRun(ctx, job.Name, archive.Run{Time: began, Finished: a.Now(), Host: cfg.Host, Who: a.who(), Exit: exitCode(cause)})
+	if err != nil {
+		a.printer.warn("the store has no record of this failed run: " + holdfast.Sentence(err))
+	}
+}
+
+// failureTime bounds how long a failed run tries to leave word.
+const failureTime = 30 * time.Second
+
+func (a *app) pruneAfter(ctx context.Context, cfg *config.Config, job config.Job) error {
+	if !job.Keep.Given {
+		return holdfast.WithHint(fmt.Errorf("%w: --prune deletes nothing, because no rule says what job %s keeps", holdfast.ErrUsage, job.Name), "put keep: {daily: 7} into the job, or set BACKUP_RETENTION_DAYS")
+	}
+	return a.prune(ctx, cfg, job, &pruneFlags{})
 }
 
 // sayDisabled tells, also to --quiet, that nothing is done because the environment says so.

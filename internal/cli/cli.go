@@ -61,7 +61,8 @@ type app struct {
 	Process
 	flags   globalFlags
 	printer *printer
-	held    held                       // by a restore with hooks
+	held    held // by a restore with hooks
+	stores  openStores
 	opened  map[string][]seal.Identity // by the path of their file, so that a passphrase is asked for once
 
 	unusable error // why a configured key opens nothing here
@@ -88,6 +89,7 @@ func Main(p Process) int {
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	err := root.ExecuteContext(ctx)
+	err = joinClose(err, a.closeStores())
 	if err == nil {
 		err = a.finish(nil)
 	} else {
@@ -203,7 +205,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.flags.logFile, "log-file", "", "append what is printed to `FILE` (mode 0640)")
 	root.AddCommand(
 		a.initCommand(), a.doctorCommand(), a.backupCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
-		a.drillCommand(), a.restoreCommand(), a.decryptCommand(), a.importCommand(), a.keyCommand(), a.configCommand(),
+		a.drillCommand(), a.restoreCommand(), a.mirrorCommand(), a.pruneCommand(), a.pinCommand(), a.unpinCommand(), a.linkCommand(), a.decryptCommand(), a.importCommand(), a.keyCommand(), a.configCommand(),
 		a.completionCommand(), a.manCommand(), a.versionCommand(),
 	)
 	for _, cmd := range root.Commands() {

@@ -11,10 +11,12 @@ import (
 
 	"holdfast"
 	"holdfast/internal/config"
+	"holdfast/internal/retention"
 	"holdfast/internal/sandbox"
 	"holdfast/internal/scratch"
 	"holdfast/internal/seal"
 	"holdfast/internal/source"
+	"holdfast/internal/store"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -65,7 +67,7 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job,
 	}
 	for _, job := range jobs {
 		where := "job " + string(job.Name)
-		show(where, storeFindings(job, create)...)
+		show(where, a.storeFindings(ctx, job, create)...)
 		show(where, a.keyFindings(ctx, cfg, job)...)
 		show(where, drillFindings(job)...)
 		show(where, hookFindings(ctx, job)...)
@@ -115,15 +117,54 @@ func (a *app) showFinding(where string, finding source.Finding) {
 	}
 }
 
-// storeFindings looks whether the store is there; a backup with --to makes one.
-func storeFindings(job config.Job, create bool) []source.Finding {
-	if _, err := os.Lstat(job.Store.Path); create && errors.Is(err, os.ErrNotExist) {
+// storeFindings looks whether the stores of a job are there, and how they are set up; a backup with --to makes the first one.
+func (a *app) storeFindings(ctx context.Context, job config.Job, create bool) []source.Finding {
+	if _, err := os.Lstat(job.Store.Path); create && job.Store.IsLocal() && errors.Is(err, os.ErrNotExist) {
 		return []source.Finding{{Severity: source.Fine, Message: "store " + job.Store.Path + " is made by the first backup"}}
 	}
-	if _, err := openStore(job.Store, false); err != nil {
-		return []source.Finding{failure(err)}
+	var findings []source.Finding
+	for _, place := range append([]config.Store{job.Store}, job.Mirrors...) {
+		findings = append(findings, a.placeFindings(ctx, job, place)...)
 	}
-	return []source.Finding{{Severity: source.Fine, Message: "store " + job.Store.Path + " is there"}}
+	if len(job.Mirrors) == 0 && job.Store.IsLocal() {
+		findings = append(findings, source.Finding{Severity: source.Warns, Message: "its backups are in one place, a folder of this host", Fix: "add a store elsewhere and name it in mirrors: docs/mirrors.md"})
+	}
+	if !job.Keep.Given {
+		findings = append(findings, source.Finding{Severity: source.Fine, Message: "no rule says what is kept, so nothing is ever deleted"})
+	}
+	return findings
+}
+
+func (a *app) placeFindings(ctx context.Context, job config.Job, place config.Store) []source.Finding {
+	s, err := a.openStore(ctx, place, false)
+	if err != nil {
+		return []source.Finding{failure(fmt.Errorf("store %s: %w", place.Name, err))}
+	}
+	findings := []source.Finding{{Severity: source.Fine, Message: "store " + place.Address() + " is there"}}
+	inspector, is := s.Driver().(store.Inspector)
+	if !is {
+		return findings
+	}
+	seen, err := inspector.Inspect(ctx, store.Inspection{Keep: longest(job.Keep.For(place.Name)), WriteOnly: !job.Keep.Given})
+	if err != nil {
+		findings = append(findings, failure(fmt.Errorf("store %s: %w", place.Name, err)))
+	}
+	for _, f := range seen {
+		findings = append(findings, source.Finding{Severity: source.Severity(f.Severity), Message: "store " + place.Name + ": " + f.Message, Fix: f.Fix})
+	}
+	return findings
+}
+
+// longest is the longest time for which a policy keeps something; 0: for ever.
+func longest(policy retention.Policy) time.Duration {
+	span := policy.Default.Longest()
+	for _, rule := range policy.Kinds {
+		if span == 0 || rule.Longest() == 0 {
+			return 0
+		}
+		span = max(span, rule.Longest())
+	}
+	return span
 }
 
 // keyFindings says to whom a job is sealed, and whether this host could read it.

@@ -20,6 +20,7 @@ import (
 	"holdfast"
 	"holdfast/internal/archive"
 	"holdfast/internal/config"
+	"holdfast/internal/durable"
 	"holdfast/internal/foreign"
 	"holdfast/internal/report"
 	"holdfast/internal/seal"
@@ -68,7 +69,7 @@ func (a *app) importFolder(ctx context.Context, cfg *config.Config, job holdfast
 	if err != nil {
 		return err
 	}
-	s, err := openStore(where, create)
+	s, err := a.openStore(ctx, where, create)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (a *app) importFolder(ctx context.Context, cfg *config.Config, job holdfast
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
 	result, err := foreign.NewLedger(s, nil).Import(ctx, foreign.Import{
-		Folder: folder, Job: job, Host: cfg.Host, Version: a.Version, Now: a.Now(), Signer: signer, Skip: []string{realPath(where.Path), realPath(cfg.State)},
+		Folder: folder, Job: job, Host: cfg.Host, Version: a.Version, Now: a.Now(), Signer: signer, Skip: []string{storeAddress(where), realPath(cfg.State)},
 	}, nil)
 	if err != nil {
 		return err
@@ -149,14 +150,20 @@ type imports struct {
 	entries []archive.Entry
 }
 
-// imported lists what was imported. A record that is not to be trusted is an error that comes with the others.
+// imported lists what was imported into the store of the command.
 func (a *app) imported(ctx context.Context, cfg *config.Config, f *storeFlags, repo *archive.Archive, job holdfast.JobName) (imports, error) {
-	all := imports{files: map[holdfast.BackupID]foreign.Imported{}}
 	where, err := cfg.StoreNamed("")
 	if err != nil {
-		return all, err
+		return imports{}, err
 	}
-	s, err := openStore(where, false)
+	return a.importedIn(ctx, cfg, f, where, repo, job)
+}
+
+// importedIn lists what was imported into one store, but for what a prune deleted. A record that is not to be trusted is an error
+// that comes with the others.
+func (a *app) importedIn(ctx context.Context, cfg *config.Config, f *storeFlags, where config.Store, repo *archive.Archive, job holdfast.JobName) (imports, error) {
+	all := imports{files: map[holdfast.BackupID]foreign.Imported{}}
+	s, err := a.openStore(ctx, where, false)
 	if err != nil {
 		return all, err
 	}
@@ -165,12 +172,20 @@ func (a *app) imported(ctx context.Context, cfg *config.Config, f *storeFlags, r
 		return all, err
 	}
 	files, listErr := foreign.NewLedger(s, keys).List(ctx, job)
-	for _, file := range files {
-		all.files[file.ID] = file
-		all.entries = append(all.entries, importedEntry(file))
-	}
 	if len(files) == 0 {
 		return all, listErr
+	}
+	gone, err := repo.Pruned(ctx, job)
+	if err != nil {
+		return all, errors.Join(listErr, err)
+	}
+	for _, file := range files {
+		entry := importedEntry(file)
+		if gone(entry) {
+			continue
+		}
+		all.files[file.ID] = file
+		all.entries = append(all.entries, entry)
 	}
 	return all, errors.Join(listErr, repo.Attach(ctx, job, all.entries))
 }
@@ -184,6 +199,30 @@ func importedEntry(file foreign.Imported) archive.Entry {
 		}
 	}
 	return e
+}
+
+// importedEverywhere lists what was imported into any of the stores that could be listed: mirrors carry the records too.
+func (a *app) importedEverywhere(ctx context.Context, cfg *config.Config, f *storeFlags, from listed, job holdfast.JobName) (imports, error) {
+	all := imports{files: map[holdfast.BackupID]foreign.Imported{}}
+	var problems []error
+	for _, place := range from.stores {
+		repo, err := a.repository(ctx, place, access{})
+		if err != nil {
+			continue // told already
+		}
+		some, err := a.importedIn(ctx, cfg, f, place, repo, job)
+		if err != nil && len(from.stores) > 1 {
+			err = fmt.Errorf("store %s: %w", place.Name, err)
+		}
+		problems = append(problems, err)
+		for _, entry := range some.entries {
+			if _, known := all.files[entry.ID]; !known {
+				all.files[entry.ID] = some.files[entry.ID]
+				all.entries = append(all.entries, entry)
+			}
+		}
+	}
+	return all, errors.Join(problems...)
 }
 
 // everything lists backups and imported files together, oldest first.
@@ -388,4 +427,32 @@ func (a *app) sealingImported(ctx context.Context, cfg *config.Config, file fore
 	}
 	recipients := seal.RecipientsAmong(identities, nil)
 	return seal.Options{Recipients: recipients, ToExpired: true}, len(recipients) > 0, nil
+}
+
+// removeImported deletes a file that was imported, if it still is what the record says, after the record of its end is stored.
+func (a *app) removeImported(ctx context.Context, repo *archive.Archive, file foreign.Imported, entry archive.Entry, record archive.Prune) error {
+	path := file.Path()
+	info, err := os.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", holdfast.ErrCannotTest, err)
+	}
+	if err == nil {
+		if !info.Mode().IsRegular() {
+			return holdfast.WithHint(fmt.Errorf("%w: %s is not a file, and is left alone", holdfast.ErrUsage, quoted(path)), "delete it by hand")
+		}
+		_, sum, err := foreign.Hash(ctx, path)
+		if err != nil {
+			return err
+		}
+		if sum != file.SHA256 {
+			return changedSince(path)
+		}
+	}
+	if err := repo.RecordPrune(ctx, entry, record); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete %s: %w", quoted(path), err)
+	}
+	return durable.SyncDir(filepath.Dir(path))
 }

@@ -20,6 +20,7 @@ import (
 
 type initFlags struct {
 	store       string
+	mirrors     []string
 	sources     []string
 	job         string
 	recipients  []string
@@ -44,7 +45,8 @@ func (a *app) initCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.init(cmd.Context(), &f) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.store, "store", "", "`FOLDER` that keeps the backups; it is made")
+	flags.StringVar(&f.store, "store", "", "`STORE` that keeps the backups, which is made: a folder, s3://BUCKET/FOLDER?endpoint=https://… or sftp://USER@HOST:PORT/PATH")
+	flags.StringArrayVar(&f.mirrors, "mirror", nil, "a further `STORE` that gets a copy of every backup, which is made; may be given several times")
 	flags.StringArrayVar(&f.sources, "source", nil, "what to back up: `[NAME=]SOURCE`; may be given several times")
 	flags.StringVar(&f.job, "job", "app", "the `NAME` of the job")
 	flags.StringArrayVarP(&f.recipients, "recipient", "r", nil, "seal to this `RECIPIENT` instead of making a key: age1…, or a file with an OpenPGP public key; may be given several times")
@@ -84,11 +86,13 @@ func (a *app) init(ctx context.Context, f *initFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(job.Store.Path), 0o700); err != nil {
-		return fmt.Errorf("make the store: %w", err)
-	}
-	if _, err := openStore(job.Store, true); err != nil {
-		return err
+	for _, place := range append([]config.Store{job.Store}, job.Mirrors...) {
+		if err := makeParent(place); err != nil {
+			return err
+		}
+		if _, err := a.openStore(ctx, place, true); err != nil {
+			return err
+		}
 	}
 	state, err := a.chosenState(cfg)
 	if err != nil {
@@ -172,11 +176,23 @@ func initJob(f *initFlags, environ []string) (config.Job, error) {
 	if err != nil {
 		return config.Job{}, err
 	}
-	where, err := filepath.Abs(f.store)
+	where, err := config.StoreFromText(f.store, environ)
 	if err != nil {
-		return config.Job{}, fmt.Errorf("find the store: %w", err)
+		return config.Job{}, err
 	}
-	job := config.Job{Name: name, Store: config.Store{Name: "main", Kind: "local", Path: where}}
+	if where.Kind == config.StoreRsync {
+		return config.Job{}, holdfast.WithHint(fmt.Errorf("%w: a store that is reached by rsync can only be a mirror", holdfast.ErrUsage), "give another --store, and this one as --mirror")
+	}
+	where.Name = "main"
+	job := config.Job{Name: name, Store: where}
+	for i, text := range f.mirrors {
+		mirror, err := config.StoreFromText(text, environ)
+		if err != nil {
+			return config.Job{}, err
+		}
+		mirror.Name = fmt.Sprintf("mirror%d", i+1)
+		job.Mirrors = append(job.Mirrors, mirror)
+	}
 	for _, text := range f.sources {
 		src, err := config.SourceFromText(text, environ)
 		if err != nil {
@@ -279,7 +295,11 @@ func (a *app) writeKit(k kit, cfg *config.Config, job config.Job, key seal.Publi
 func (a *app) recoverySheet(k kit, cfg *config.Config, job config.Job, key seal.PublicKey, path string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "RECOVERY SHEET of job %s on host %s, made %s\n\n", job.Name, cfg.Host, a.Now().UTC().Format("2006-01-02"))
-	fmt.Fprintf(&b, "Backups are in      %s\nConfiguration       %s (on the host; not needed to restore)\n", job.Store.Path, path)
+	fmt.Fprintf(&b, "Backups are in      %s\n", job.Store.Address())
+	for _, mirror := range job.Mirrors {
+		fmt.Fprintf(&b, "and copied to       %s\n", mirror.Address())
+	}
+	fmt.Fprintf(&b, "Configuration       %s (on the host; not needed to restore)\n", path)
 	openPGP := false
 	for _, recipient := range job.Recipients {
 		fmt.Fprintf(&b, "Sealed to           %s, kept by %s\n", strings.Join(keyIDs(recipient), ", "), orUnknown(recipient.Holder))
@@ -325,7 +345,10 @@ func orUnknown(text string) string {
 }
 
 func (a *app) tellInit(k kit, job config.Job, key seal.PublicKey, path string) {
-	fmt.Fprintf(a.Out, "configuration  %s\nstore          %s\nsigning key    %s\n", path, job.Store.Path, key.Fingerprint())
+	fmt.Fprintf(a.Out, "configuration  %s\nstore          %s\nsigning key    %s\n", path, job.Store.Address(), key.Fingerprint())
+	for _, mirror := range job.Mirrors {
+		fmt.Fprintf(a.Out, "mirror         %s\n", mirror.Address())
+	}
 	if k.identity != "" {
 		fmt.Fprintf(a.Out, "identity       %s\n", k.identity)
 	}

@@ -62,7 +62,7 @@ func (a *app) keyCheck(ctx context.Context, cfg *config.Config, f *storeFlags, r
 			return err
 		}
 	}
-	repo, err := a.repository(where, with)
+	repo, err := a.repository(ctx, where, with)
 	if err != nil {
 		return err
 	}

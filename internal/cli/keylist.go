@@ -150,7 +150,7 @@ func (a *app) keyViews(ctx context.Context, cfg *config.Config, f *storeFlags) (
 	}
 	var problems []error
 	for _, where := range keyStores(cfg) {
-		repo, err := a.repository(where, access{trusted: keys})
+		repo, err := a.repository(ctx, where, access{trusted: keys})
 		var checks []archive.CheckEntry
 		if err == nil {
 			checks, err = repo.Checks(ctx)
@@ -325,7 +325,7 @@ type sealedTo struct {
 func (a *app) countSealed(ctx context.Context, cfg *config.Config) (sealedTo, error) {
 	sum := sealedTo{of: map[string]int{}, newest: map[string]time.Time{}}
 	for _, where := range keyStores(cfg) {
-		repo, err := a.repository(where, access{})
+		repo, err := a.repository(ctx, where, access{})
 		var entries []archive.Entry
 		if err == nil {
 			entries, err = repo.List(ctx, "")

@@ -97,7 +97,7 @@ func (a *app) keyReseal(ctx context.Context, cfg *config.Config, f *resealFlags,
 	if err := run.checkSigner(); err != nil {
 		return err
 	}
-	repo, err := a.repository(run.where, access{trusted: run.trusted, identities: run.identities})
+	repo, err := a.repository(ctx, run.where, access{trusted: run.trusted, identities: run.identities})
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (a *app) resealOne(ctx context.Context, run *resealRun, repo *archive.Archi
 		a.printer.say(fmt.Sprintf("backup %s is sealed to %s already", entry.ID, strings.Join(to, ", ")))
 		return false, nil
 	}
-	writer, err := a.repository(run.where, access{seal: opt, signer: run.signer, trusted: run.trusted, identities: run.identities})
+	writer, err := a.repository(ctx, run.where, access{seal: opt, signer: run.signer, trusted: run.trusted, identities: run.identities})
 	if err != nil {
 		return false, err
 	}

@@ -35,56 +35,65 @@ func (a *app) listCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			repo, err := a.reader(cmd.Context(), cfg, &f)
+			all, err := a.listEverywhere(cmd.Context(), cfg, &f, job)
 			if err != nil {
 				return err
 			}
-			entries, old, listErr := a.everything(cmd.Context(), cfg, &f, repo, job)
-			if entries == nil && listErr != nil {
-				return listErr
-			}
-			return errors.Join(a.showList(entries, old), listErr)
+			old, listErr := a.importedEverywhere(cmd.Context(), cfg, &f, all, job)
+			all.entries = append(all.entries, old.entries...)
+			archive.Sort(all.entries)
+			return errors.Join(a.showList(all, old), listErr, all.downError())
 		},
 	}
 	f.add(cmd)
 	return cmd
 }
 
-func (a *app) showList(entries []archive.Entry, old imports) error {
+func (a *app) showList(all listed, old imports) error {
 	if a.flags.json {
-		for _, e := range entries {
+		for _, e := range all.entries {
 			fields := map[string]any{
 				"id": e.ID, "job": e.Job, "time": e.Time, "kind": e.Kind, "state": e.State(), "complete": e.Complete, "sealed": e.Sealed,
-				"format": e.Format, "stored": e.Size, "pinned": e.Pinned, "superseded_by": e.SupersededBy, "resealed_from": e.From,
+				"format": e.Format, "stored": e.Size, "pinned": e.PinnedAt(a.Now()), "superseded_by": e.SupersededBy, "resealed_from": e.From,
 			}
 			if file, is := old.files[e.ID]; is {
 				fields["file"], fields["what"], fields["sha256"] = file.Path(), file.What(), file.SHA256
+			} else {
+				fields["copies"] = all.copies[e.ID]
 			}
 			a.printJSON(fields)
 		}
 		return nil
 	}
-	if len(entries) == 0 {
+	if len(all.entries) == 0 {
 		a.printer.say("the store holds no backup")
 		return nil
 	}
 	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tJOB\tTIME (UTC)\tAGE\tSTORED\tSTATE\tREMARKS")
-	for _, e := range entries {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Job, e.Time.Format("2006-01-02 15:04:05"), age(a.Now().Sub(e.Time)), report.Size(e.Size), e.State(), old.remarks(e))
+	several := len(all.stores) > 1
+	copies := ""
+	if several {
+		copies = "COPIES\t"
+	}
+	fmt.Fprintln(w, "ID\tJOB\tTIME (UTC)\tAGE\tSTORED\tSTATE\t"+copies+"REMARKS")
+	for _, e := range all.entries {
+		if several {
+			copies = copiesText(all.copies[e.ID]) + "\t"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", e.ID, e.Job, e.Time.Format("2006-01-02 15:04:05"), age(a.Now().Sub(e.Time)), report.Size(e.Size), e.State(), copies, old.remarks(e, a.Now()))
 	}
 	return w.Flush()
 }
 
 // remarks name the file of an entry that was imported, before all else.
-func (i imports) remarks(e archive.Entry) string {
+func (i imports) remarks(e archive.Entry, now time.Time) string {
 	if file, is := i.files[e.ID]; is {
-		return strings.TrimSuffix(quoted(file.Name)+" ("+file.What()+"), "+remarks(e), ", ")
+		return strings.TrimSuffix(quoted(file.Name)+" ("+file.What()+"), "+remarks(e, now), ", ")
 	}
-	return remarks(e)
+	return remarks(e, now)
 }
 
-func remarks(e archive.Entry) string {
+func remarks(e archive.Entry, now time.Time) string {
 	var all []string
 	if proof, proven := e.Proven(); proven {
 		all = append(all, "proven "+proof.Time.Format(time.DateOnly))
@@ -107,8 +116,24 @@ func remarks(e archive.Entry) string {
 	if e.Superseded() {
 		all = append(all, "superseded by "+string(e.SupersededBy))
 	}
-	if e.Pinned {
-		all = append(all, "pinned")
+	if e.PinnedAt(now) {
+		pin := "pinned"
+		if until := e.Pins[len(e.Pins)-1].Until; !until.IsZero() {
+			pin += " until " + until.Format(time.DateOnly)
+		}
+		all = append(all, pin)
+	}
+	if e.Kind == "hourly" || e.Kind == "manual" {
+		all = append(all, e.Kind)
+	}
+	if e.Hidden {
+		all = append(all, "hidden by a delete marker")
+	}
+	if e.Versions > 1 {
+		all = append(all, fmt.Sprintf("%d versions, the oldest counts", e.Versions))
+	}
+	if e.Damaged() {
+		all = append(all, "DAMAGED at the last verification")
 	}
 	return strings.Join(all, ", ")
 }

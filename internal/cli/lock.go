@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"path/filepath"
-
 	"holdfast"
 	"holdfast/internal/config"
 	"holdfast/internal/joblock"
@@ -17,7 +15,7 @@ type held struct {
 
 // lockJob holds job on a store. Two spellings of one folder are one store; a folder that is not there yet has one only.
 func (a *app) lockJob(cfg *config.Config, store config.Store, job holdfast.JobName) (*joblock.Lock, error) {
-	address := realPath(store.Path)
+	address := storeAddress(store)
 	if a.held.lock != nil && a.held.address == address && a.held.job == job {
 		return a.held.lock.Again(), nil
 	}
@@ -28,14 +26,7 @@ func (a *app) lockJob(cfg *config.Config, store config.Store, job holdfast.JobNa
 func (a *app) holdJob(cfg *config.Config, store config.Store, job holdfast.JobName) (*joblock.Lock, error) {
 	lock, err := a.lockJob(cfg, store, job)
 	if err == nil {
-		a.held = held{lock, realPath(store.Path), job}
+		a.held = held{lock, storeAddress(store), job}
 	}
 	return lock, err
-}
-
-func realPath(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		return real
-	}
-	return path
 }

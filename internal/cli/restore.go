@@ -211,7 +211,7 @@ func (a *app) askBackup(ctx context.Context, cfg *config.Config, repo *archive.A
 	if err != nil {
 		return nil, err
 	}
-	if err := a.showList(entries, old); err != nil {
+	if err := a.showList(listed{entries: entries}, old); err != nil {
 		return nil, err
 	}
 	if len(entries) == 0 || !a.interactive() {

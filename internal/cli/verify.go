@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"holdfast"
 	"holdfast/internal/archive"
+	"holdfast/internal/config"
 	"holdfast/internal/report"
 )
 
@@ -59,11 +63,15 @@ func (a *app) verifyCommand() *cobra.Command {
 			}
 			var objects int
 			var bytes int64
-			if err := b.Verify(cmd.Context(), depth, func(item archive.ItemEntry) {
+			verifyErr := b.Verify(cmd.Context(), depth, func(item archive.ItemEntry) {
 				objects++
 				bytes += item.StoredSize
 				a.printer.say(fmt.Sprintf("  %-28s %9s  good", item.Object, report.Size(item.StoredSize)))
-			}); errors.Is(err, holdfast.ErrDifference) {
+			})
+			if verifyErr == nil || errors.Is(verifyErr, holdfast.ErrDifference) {
+				a.recordVerification(cmd.Context(), cfg, b, depth, verifyErr == nil)
+			}
+			if err := verifyErr; errors.Is(err, holdfast.ErrDifference) {
 				return holdfast.WithHint(err, "the backup before it may be whole: `holdfast list`, then `holdfast verify ID`; mend the store before the next backup")
 			} else if err != nil {
 				return err
@@ -81,4 +89,33 @@ func (a *app) verifyCommand() *cobra.Command {
 	file.add(cmd, false)
 	cmd.Flags().StringVar(&level, "level", "", "how deep: L0, L1 or L2")
 	return cmd
+}
+
+// recordVerification leaves word of a check in the store that was checked, where this host has a signing key and may write there.
+// A copy that was found damaged counts for nothing when it is decided what may be deleted.
+func (a *app) recordVerification(ctx context.Context, cfg *config.Config, b *archive.Backup, level holdfast.Level, good bool) {
+	err := a.putVerification(ctx, cfg, b, level, good)
+	if err != nil {
+		a.printer.warn("the store has no record of this verification: " + holdfast.Sentence(err))
+	}
+}
+
+func (a *app) putVerification(ctx context.Context, cfg *config.Config, b *archive.Backup, level holdfast.Level, good bool) error {
+	if _, err := os.Stat(cfg.Signer); errors.Is(err, fs.ErrNotExist) {
+		return nil // whoever only reads makes no key for it
+	}
+	signer, err := a.signer(cfg)
+	if err != nil {
+		return err
+	}
+	where, err := cfg.StoreNamed("")
+	if err != nil {
+		return err
+	}
+	repo, err := a.repository(ctx, where, access{signer: signer})
+	if err != nil {
+		return err
+	}
+	_, err = repo.PutVerification(ctx, b, level, good, archive.Verification{Time: a.Now(), Host: cfg.Host, Who: a.who()})
+	return err
 }

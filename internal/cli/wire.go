@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"holdfast"
-	"holdfast/internal/archive"
 	"holdfast/internal/config"
 	"holdfast/internal/durable"
 	"holdfast/internal/engine"
@@ -23,18 +22,7 @@ import (
 	"holdfast/internal/source/files"
 	"holdfast/internal/source/postgres"
 	"holdfast/internal/source/sqlite"
-	"holdfast/internal/store"
-	"holdfast/internal/store/local"
 )
-
-// openStore opens the store that the configuration describes. create makes it, for a first use.
-func openStore(cfg config.Store, create bool) (*store.Store, error) {
-	driver, err := local.Open(cfg.Path, local.Options{Create: create})
-	if err != nil {
-		return nil, err
-	}
-	return store.New(driver, store.Options{}), nil
-}
 
 // signer loads the host's signing key, and makes it when there is none yet.
 func (a *app) signer(cfg *config.Config) (*seal.Signer, error) {
@@ -649,24 +637,4 @@ func (a *app) liveFile(cfg *config.Config, kind holdfast.Kind, text string, pass
 		return sqlite.New(sqlite.Options{Name: engine.FileSource, Path: text}), text, nil
 	}
 	return nil, "", holdfast.WithHint(fmt.Errorf("%w: --against does not fit what the file holds (%s)", holdfast.ErrUsage, kind), "give a connection string for a database, a path for SQLite; a tar is not compared")
-}
-
-// access is what a command may do with an archive.
-type access struct {
-	seal       seal.Options
-	signer     *seal.Signer
-	identities []seal.Identity
-	trusted    []seal.PublicKey
-	create     bool
-}
-
-func (a *app) repository(cfg config.Store, with access) (*archive.Archive, error) {
-	s, err := openStore(cfg, with.create)
-	if err != nil {
-		return nil, err
-	}
-	return archive.New(s, archive.Options{
-		Seal: with.seal, Signer: with.signer, Identities: with.identities, Trusted: with.trusted, Version: a.Version,
-		Now: a.Now,
-	}), nil
 }

@@ -2,11 +2,12 @@ package config
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"holdfast/internal/retention"
 	"holdfast/internal/seal"
 )
 
@@ -32,7 +33,7 @@ func Aliases() []Variable {
 		{Name: aliasDir, Doc: "Where backups are kept: the path of a folder.", Fallback: aliasDirDefault, Flag: envStore},
 		{Name: aliasPassphrase, Doc: "Seals to this passphrase, as `HOLDFAST_SEAL` says: age, openpgp (as `gpg --symmetric`) or openssl (as `openssl enc`). This host can then read its own backups.", Fallback: "none", Flag: envRecipient},
 		{Name: aliasPassphraseFile, Doc: "File with the passphrase, which only its owner can read (mode 0600).", Fallback: "none", Flag: envRecipient},
-		{Name: aliasRetention, Doc: "How many days backups are kept. It is noted and shown; **nothing is deleted yet**.", Fallback: "for ever"},
+		{Name: aliasRetention, Doc: "How many days backups are kept when `holdfast prune`, or `backup --prune`, deletes old ones.", Fallback: "for ever"},
 		{Name: aliasEnable, Doc: "`false` switches `holdfast backup` off: it says so, does nothing, and ends with 0. Also with a configuration file.", Fallback: "true"},
 	}
 }
@@ -44,7 +45,7 @@ type aliased struct {
 	warnings []string
 }
 
-// aliasSwitches reads what has no counterpart: whether to back up at all, and for how long to keep.
+// aliasSwitches reads what has no counterpart in a file: whether to back up at all. What else scripts set is shown with it.
 func (r *reader) aliasSwitches() aliased {
 	var a aliased
 	if text, found := r.lookup(aliasEnable); found {
@@ -58,11 +59,7 @@ func (r *reader) aliasSwitches() aliased {
 		a.settings = append(a.settings, Setting{aliasEnable, strconv.FormatBool(!a.disabled), "environment " + aliasEnable})
 	}
 	if text, found := r.lookup(aliasRetention); found {
-		if _, err := parseNumber(text, 1, mostRetention); err != nil {
-			r.fault(place{where: "environment " + aliasRetention}, "%s, not %q", err, text)
-		}
 		a.settings = append(a.settings, Setting{aliasRetention, text, "environment " + aliasRetention})
-		a.warnings = append(a.warnings, aliasRetention+" is noted and not acted on: nothing is deleted yet")
 	}
 	return a
 }
@@ -71,6 +68,29 @@ func (r *reader) aliasSwitches() aliased {
 func (r *reader) aliases(d *draft, flags Flags, o *overlaid) {
 	r.aliasStore(d, flags, o)
 	r.aliasKey(d, flags, o)
+	r.aliasKeep(d, o)
+}
+
+// aliasKeep lets jobs without a rule keep what scripts kept.
+func (r *reader) aliasKeep(d *draft, o *overlaid) {
+	text, found := r.lookup(aliasRetention)
+	if !found {
+		return
+	}
+	at := place{where: "environment " + aliasRetention}
+	days, err := parseNumber(text, 1, mostRetention)
+	if err != nil {
+		r.fault(at, "%s, not %q", err, text)
+		return
+	}
+	if r.file != "" {
+		o.warnings = append(o.warnings, idleAlias(aliasRetention, "there is a configuration file, "+r.file))
+		return
+	}
+	for _, j := range d.jobs {
+		j.Keep = Keep{Given: true, Policy: retention.Policy{Default: retention.Rule{Within: time.Duration(days) * day}}}
+		r.origins["jobs."+string(j.Name)+".keep.within"] = at
+	}
 }
 
 func (r *reader) aliasStore(d *draft, flags Flags, o *overlaid) {
@@ -159,20 +179,4 @@ func (r *reader) aliasKey(d *draft, flags Flags, o *overlaid) {
 
 func idleAlias(name, why string) string {
 	return fmt.Sprintf("the variable %s is set and does nothing: %s", name, strings.TrimPrefix(why, "environment "))
-}
-
-// addStore adds the folder that g names to the stores.
-func (r *reader) addStore(d *draft, g given) given {
-	path, err := workingPath(g.text)
-	if err != nil {
-		r.fault(g.at, "%s", err)
-		return given{}
-	}
-	name := unique("default", func(name string) bool {
-		return slices.ContainsFunc(d.stores, func(s Store) bool { return s.Name == name })
-	})
-	d.stores = append(d.stores, Store{Name: name, Kind: "local", Path: filepath.Clean(path)})
-	r.origins["stores."+name+".kind"] = g.at
-	r.origins["stores."+name+".path"] = g.at
-	return given{name, g.at}
 }

@@ -43,7 +43,6 @@ func TestAliases(t *testing.T) {
 				"jobs.default.recipients = passphrase (environment BACKUP_ENCRYPT_PASSPHRASE)",
 				"ENABLE_BACKUPS = true (environment ENABLE_BACKUPS)", "BACKUP_RETENTION_DAYS = 30 (environment BACKUP_RETENTION_DAYS)",
 			},
-			warnings: []string{"BACKUP_RETENTION_DAYS is noted and not acted on: nothing is deleted yet"},
 		},
 		{
 			name: "the default folder", environ: []string{source, "BACKUP_ENCRYPT_PASSPHRASE_FILE=pass"}, store: here + "/backups", key: "file:" + here + "/pass",

@@ -30,7 +30,12 @@ func (r *reader) complete(d *draft, j *draftJob) error {
 			r.fault(j.store.at, "%s.store: unknown store %q; %s", path, j.store.text, allowed(j.store.text, known))
 		}
 		j.Store = store
+		if store.Kind == StoreRsync {
+			r.fault(j.store.at, "%s.store: %q is of kind rsync, which can only be a mirror; name another store and put this one into mirrors", path, store.Name)
+		}
 	}
+	r.completeMirrors(d, j, path)
+	r.completeKeep(j, path)
 	r.completeRecipients(d, j, path)
 	r.completeLevel(j, path)
 	r.completeAssertions(j, path)

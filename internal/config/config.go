@@ -37,7 +37,7 @@ type Config struct {
 	Jobs    []Job
 
 	// Store is what commands without a job work on: the store named by flag or environment, else the only store of
-	// the file. It is the zero Store when there is no such.
+	// the file. It is the zero Store when there is no such; StoreNamed then knows the first store of the jobs.
 	Store Store
 	// Selected is the job named by flag or environment, or the one made of their sources; "" when neither was given.
 	Selected holdfast.JobName
@@ -57,6 +57,7 @@ type Config struct {
 	// Warnings are remarks for a person, one sentence each.
 	Warnings []string
 
+	chosen     bool  // Store was named by flag or environment
 	drill      Drill // what applies to a job that the configuration does not know
 	incomplete map[holdfast.JobName]error
 	expired    map[holdfast.JobName]error
@@ -84,13 +85,6 @@ type RetiredKey struct {
 	Holder string
 	Since  time.Time // day; zero: not known
 	Until  time.Time // day
-}
-
-// Store is a place that keeps objects.
-type Store struct {
-	Name string
-	Kind string // "local"
-	Path string // absolute
 }
 
 // Source is something to back up. Of Postgres, SQLite and Files the one of its kind is set.
@@ -156,6 +150,8 @@ type Job struct {
 	Name        holdfast.JobName
 	Sources     []Source
 	Store       Store
+	Mirrors     []Store // other places that get a copy, byte for byte
+	Keep        Keep
 	Recipients  []Key // none when Seal is SealNone
 	Seal        Seal
 	Compression seal.Compression
@@ -227,6 +223,9 @@ func (c *Config) StoreNamed(name string) (Store, error) {
 		if c.Store.Name != "" {
 			return c.Store, nil
 		}
+		if first := c.firstStores(); len(first) == 1 {
+			return first[0], nil
+		}
 		if len(c.Stores) == 0 {
 			return Store{}, holdfast.WithHint(fmt.Errorf("%w: no store is configured", holdfast.ErrUsage),
 				"give --store DIR, or write a configuration with `holdfast init`")
@@ -241,6 +240,72 @@ func (c *Config) StoreNamed(name string) (Store, error) {
 	}
 	return Store{}, holdfast.WithHint(fmt.Errorf("%w: store %q is not configured", holdfast.ErrUsage, name),
 		"known stores: "+strings.Join(c.storeNames(), ", "))
+}
+
+// StoreFor returns the store that text names, or describes as a flag does.
+func (c *Config) StoreFor(text string) (Store, error) {
+	for _, store := range c.Stores {
+		if store.Name == text {
+			return store, nil
+		}
+	}
+	described, err := StoreFromText(text, nil)
+	if err == nil {
+		for _, store := range c.Stores {
+			if store.Kind == described.Kind && store.Address() == described.Address() {
+				return store, nil
+			}
+		}
+	}
+	return c.StoreNamed(text)
+}
+
+// firstStores lists the stores that the selected job, or every job, writes to first.
+func (c *Config) firstStores() []Store {
+	var first []Store
+	for _, job := range c.Jobs {
+		if c.Selected != "" && job.Name != c.Selected {
+			continue
+		}
+		if !slices.ContainsFunc(first, func(s Store) bool { return s.Name == job.Store.Name }) {
+			first = append(first, job.Store)
+		}
+	}
+	return first
+}
+
+// AllStores lists where backups of the job called name, or for "" of any job, are kept: the first stores, then the mirrors. With a
+// store chosen by flag or environment it is that alone.
+func (c *Config) AllStores(name holdfast.JobName) ([]Store, error) {
+	if c.chosen {
+		return []Store{c.Store}, nil
+	}
+	var all, mirrors []Store
+	add := func(list []Store, store Store) []Store {
+		if slices.ContainsFunc(list, func(s Store) bool { return s.Name == store.Name }) {
+			return list
+		}
+		return append(list, store)
+	}
+	for _, job := range c.Jobs {
+		if name == "" || job.Name == name {
+			all = add(all, job.Store)
+			for _, mirror := range job.Mirrors {
+				mirrors = add(mirrors, mirror)
+			}
+		}
+	}
+	for _, mirror := range mirrors {
+		all = add(all, mirror)
+	}
+	if len(all) > 0 {
+		return all, nil
+	}
+	one, err := c.StoreNamed("")
+	if err != nil {
+		return nil, err
+	}
+	return []Store{one}, nil
 }
 
 func (c *Config) storeNames() []string {

@@ -38,6 +38,8 @@ type draftJob struct {
 	adHoc      bool // made of flags and variables
 	sources    []located
 	store      located
+	mirrors    []located
+	keepStores []located
 	recipients []located
 	places     map[string]place // of what is checked later
 	expired    []Mistake        // keys that may not be sealed to any more
@@ -74,12 +76,7 @@ func (r *reader) readFile(tree *yaml.Node) draft {
 		d.keys = append(d.keys, k)
 	}
 	for _, e := range root.entries("stores", "store") {
-		store := Store{Name: e.name}
-		if s := r.section(e.node, e.path, storeShape()); s != nil {
-			s.choice("kind", &store.Kind)
-			s.pathTo("path", &store.Path)
-		}
-		d.stores = append(d.stores, store)
+		d.stores = append(d.stores, r.readStore(e))
 	}
 	for _, e := range root.entries("sources", "source") {
 		d.sources = append(d.sources, r.readSource(e))
@@ -148,28 +145,12 @@ func (r *reader) readKey(e entry, s *section, k *draftKey) {
 
 func (r *reader) readSource(e entry) Source {
 	src := newSource(holdfast.SourceName(e.name), "")
-	if e.node.Kind != yaml.MappingNode {
-		r.fault(r.at(e.node), "%s: must be a section with the key kind: %s", e.path, strings.Join(sourceKinds(), ", "))
-		return src
-	}
 	// The kind decides which keys are known, so it is looked for before the others are checked.
-	var kindNode *yaml.Node
-	for _, p := range (&reader{file: r.file}).pairs(e.node, e.path) {
-		if p.key.Value == "kind" {
-			kindNode = p.value
-		}
-	}
-	if kindNode == nil {
-		r.fault(e.at, "%s: key \"kind\" is missing; known kinds: %s", e.path, strings.Join(sourceKinds(), ", "))
-		return src
-	}
-	shape := sourceShapes()[holdfast.Kind(kindNode.Value)]
-	if shape == nil || kindNode.Kind != yaml.ScalarNode {
-		r.fault(r.at(kindNode), "%s.kind: %q is not allowed; %s", e.path, kindNode.Value, allowed(kindNode.Value, sourceKinds()))
+	shape, kind, ok := r.kindOf(e, sourceShapes(), sourceKinds())
+	if !ok {
 		return src
 	}
 	s := r.section(e.node, e.path, shape)
-	kind := kindNode.Value
 	s.choice("kind", &kind)
 	src = newSource(holdfast.SourceName(e.name), holdfast.Kind(kind))
 	s.flag("optional", &src.Optional)
@@ -322,6 +303,7 @@ func (r *reader) readJob(e entry, s *section) *draftJob {
 	if s.text("store", &j.store.text) {
 		j.store.at = s.placeOf("store")
 	}
+	j.mirrors = s.texts("mirrors", "names of stores")
 	j.recipients = s.texts("recipients", "names of keys")
 	note := func(key string) { j.places[key] = s.placeOf(key) }
 	if s.choice("seal", (*string)(&j.Seal)) {
@@ -338,6 +320,11 @@ func (r *reader) readJob(e entry, s *section) *draftJob {
 	if node, _, found := s.value("drill"); found {
 		if drill := r.section(node, join(s.path, "drill"), drillShape()); drill != nil {
 			r.readDrill(drill, j)
+		}
+	}
+	if node, _, found := s.value("keep"); found {
+		if keep := r.section(node, join(s.path, "keep"), keepShape()); keep != nil {
+			r.readKeep(keep, j)
 		}
 	}
 	if node, _, found := s.value("hooks"); found {

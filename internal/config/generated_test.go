@@ -133,6 +133,10 @@ func schemaOfField(f field) *jsonschema.Schema {
 	case formSpan:
 		s.Type = "string"
 		s.Pattern = `^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$|^[0-9]+[dw]$`
+	case formCount:
+		s.AnyOf = []*jsonschema.Schema{{Type: "integer", Minimum: jsonschema.Ptr(float64(f.min)), Maximum: jsonschema.Ptr(float64(f.max))}, {Type: "string", Const: jsonschema.Ptr[any](foreverWord)}}
+	case formSize:
+		s.Type, s.Pattern = "string", sizeRule.String()
 	case formDate:
 		s.Type, s.Format = "string", "date"
 	case formChoice:
@@ -161,10 +165,14 @@ func schemaOfField(f field) *jsonschema.Schema {
 	case formNamed:
 		s.Type = "object"
 		s.PropertyNames, s.AdditionalProperties = &jsonschema.Schema{Ref: "#/$defs/name"}, schemaOf(f.shape)
-	case formSources:
+	case formSources, formStores:
 		s.Type, s.PropertyNames = "object", &jsonschema.Schema{Ref: "#/$defs/name"}
 		s.AdditionalProperties = &jsonschema.Schema{}
-		for _, shape := range sourceShapeList() {
+		shapes := sourceShapeList()
+		if f.form == formStores {
+			shapes = storeShapeList()
+		}
+		for _, shape := range shapes {
 			s.AdditionalProperties.AnyOf = append(s.AdditionalProperties.AnyOf, schemaOf(shape))
 		}
 	default:
@@ -179,6 +187,10 @@ func schemaOfField(f field) *jsonschema.Schema {
 
 func sourceShapeList() []*shape { return []*shape{postgresShape(), sqliteShape(), filesShape()} }
 
+func storeShapeList() []*shape {
+	return []*shape{localStoreShape(), s3StoreShape(), sftpStoreShape(), rsyncStoreShape()}
+}
+
 func keyTables() string {
 	var out strings.Builder
 	tables := []struct {
@@ -189,13 +201,19 @@ func keyTables() string {
 		{"`log`", logShape()},
 		{"`keys.NAME`", keyShape()},
 		{"an entry of `retired`", retiredShape()},
-		{"`stores.NAME`", storeShape()},
+		{"`stores.NAME` of kind `local`", localStoreShape()},
+		{"`stores.NAME` of kind `s3`", s3StoreShape()},
+		{"`stores.NAME` of kind `sftp`", sftpStoreShape()},
+		{"`stores.NAME` of kind `rsync`", rsyncStoreShape()},
 		{"`sources.NAME` of kind `postgres`", postgresShape()},
 		{"`container` of a source", containerShape()},
 		{"`sources.NAME` of kind `sqlite`", sqliteShape()},
 		{"`sources.NAME` of kind `files`", filesShape()},
 		{"an entry of `paths`", rootPathShape()},
 		{"`jobs.NAME`", jobShape()},
+		{"`jobs.NAME.keep`", keepShape()},
+		{"`jobs.NAME.keep.stores.STORE`", keepStoreShape()},
+		{"`kinds.KIND` of a rule", ruleShape()},
 		{"`jobs.NAME.drill`", drillShape()},
 		{"an entry of `assertions`", assertionShape()},
 		{"`jobs.NAME.hooks`", hooksShape()},
@@ -274,12 +292,18 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"":                "%s\n",
 		"log":             "version: 1\nlog:\n  %s\n",
 		"key":             "version: 1\nkeys:\n  k:\n    %s\n",
-		"store":           "version: 1\nstores:\n  s:\n    %s\n",
+		"local store":     "version: 1\nstores:\n  s:\n    kind: local\n    %s\n",
+		"s3 store":        "version: 1\nstores:\n  s:\n    kind: s3\n    %s\n",
+		"sftp store":      "version: 1\nstores:\n  s:\n    kind: sftp\n    %s\n",
+		"rsync store":     "version: 1\nstores:\n  s:\n    kind: rsync\n    %s\n",
 		"postgres source": "version: 1\nsources:\n  s:\n    kind: postgres\n    %s\n",
 		"sqlite source":   "version: 1\nsources:\n  s:\n    kind: sqlite\n    %s\n",
 		"files source":    "version: 1\nsources:\n  s:\n    kind: files\n    %s\n",
 		"path":            "version: 1\nsources:\n  s:\n    kind: files\n    paths:\n    -\n      %s\n",
 		"job":             "version: 1\njobs:\n  j:\n    %s\n",
+		"keep":            "version: 1\njobs:\n  j:\n    keep:\n      %s\n",
+		"store's rule":    "version: 1\njobs:\n  j:\n    keep:\n      stores:\n        s:\n          %s\n",
+		"rule":            "version: 1\njobs:\n  j:\n    keep:\n      kinds:\n        hourly:\n          %s\n",
 		"drill":           "version: 1\njobs:\n  j:\n    drill:\n      %s\n",
 		"hooks":           "version: 1\njobs:\n  j:\n    hooks:\n      %s\n",
 		"backup hooks":    "version: 1\njobs:\n  j:\n    hooks:\n      backup:\n        %s\n",
@@ -289,12 +313,13 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"page":            "version: 1\njobs:\n  j:\n    hooks:\n      restore:\n        health:\n        - http:\n            %s\n",
 		"assertion":       "version: 1\njobs:\n  j:\n    drill:\n      assertions:\n      -\n        %s\n",
 	}
-	shapes := []*shape{rootShape(), logShape(), keyShape(), storeShape(), postgresShape(), sqliteShape(), filesShape(),
-		rootPathShape(), jobShape(), drillShape(), assertionShape(), hooksShape(), backupHooksShape(), restoreHooksShape(), hookShape(),
+	shapes := []*shape{rootShape(), logShape(), keyShape(), postgresShape(), sqliteShape(), filesShape(),
+		localStoreShape(), s3StoreShape(), sftpStoreShape(), rsyncStoreShape(),
+		rootPathShape(), jobShape(), keepShape(), keepStoreShape(), ruleShape(), drillShape(), assertionShape(), hooksShape(), backupHooksShape(), restoreHooksShape(), hookShape(),
 		healthShape(), pageShape()}
 	for _, of := range shapes {
 		for _, f := range of.fields {
-			if f.name == "kind" && strings.HasSuffix(of.name, "source") {
+			if f.name == "kind" && (strings.HasSuffix(of.name, "source") || strings.HasSuffix(of.name, " store")) {
 				continue // stands in the frame
 			}
 			frame, known := wrap[of.name]

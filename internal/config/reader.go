@@ -338,6 +338,17 @@ func (s *section) span(name string, into *time.Duration) bool {
 	})
 }
 
+func (s *section) size(name string, into *int64) bool {
+	return s.one(name, "size", func(text string, _ field) error {
+		n, err := parseSize(text)
+		if err != nil {
+			return fmt.Errorf("%w, not %q", err, text)
+		}
+		*into = n
+		return nil
+	})
+}
+
 func (s *section) date(name string, into *time.Time) bool {
 	return s.one(name, "date", func(text string, _ field) error {
 		date, err := time.Parse(time.DateOnly, text)

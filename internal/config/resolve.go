@@ -30,6 +30,7 @@ type Inputs struct {
 type Flags struct {
 	Sources          []string
 	To, Store        string // two spellings of one thing
+	Mirrors          []string
 	Recipients       []string
 	RecipientsFile   string
 	Identity         string
@@ -279,7 +280,7 @@ func (r *reader) finish(d draft, flags Flags, seals bool) (*Config, error) {
 	}
 	c.Stores, c.Sources = d.stores, d.sources
 	if store, found := named(c.Stores, o.store.text, func(s Store) string { return s.Name }); found {
-		c.Store = store
+		c.Store, c.chosen = store, true
 	} else if len(c.Stores) == 1 {
 		c.Store = c.Stores[0]
 	}
@@ -372,6 +373,7 @@ func (r *reader) overlay(d *draft, flags Flags) overlaid {
 	}
 	r.overlaySources(d, flags, &o)
 	o.store = r.overlayStore(d, flags)
+	mirrors := r.overlayMirrors(d, flags)
 	recipients := r.overlayRecipients(d, flags)
 	o.recipients = recipients
 	for _, j := range d.jobs {
@@ -379,6 +381,10 @@ func (r *reader) overlay(d *draft, flags Flags) overlaid {
 		if o.store.found() {
 			j.store = located(o.store)
 			r.origins[path+"store"] = o.store.at
+		}
+		if len(mirrors) > 0 {
+			j.mirrors = mirrors
+			r.origins[path+"mirrors"] = mirrors[0].at
 		}
 		sealing := r.given("--seal", flags.Seal, envSeal)
 		r.set(sealing, path+"seal", func(text string) error {
@@ -438,6 +444,22 @@ func (r *reader) overlayDrill(j *draftJob, flags Flags, path string) {
 	}
 }
 
+// overlayMirrors returns the names of the mirrors that flags or environment choose.
+func (r *reader) overlayMirrors(d *draft, flags Flags) []located {
+	texts, at := flags.Mirrors, place{where: "flag --mirror"}
+	if len(texts) == 0 {
+		text, _ := r.lookup(envMirrors)
+		texts, at = strings.Fields(text), place{where: "environment " + envMirrors}
+	}
+	var names []located
+	for _, text := range texts {
+		if g := r.storeNamed(d, given{text, at}); g.found() {
+			names = append(names, located(g))
+		}
+	}
+	return names
+}
+
 // overlayStore returns the name of the store that flags or environment choose.
 func (r *reader) overlayStore(d *draft, flags Flags) given {
 	to, store := given{flags.To, place{where: "flag --to"}}, given{flags.Store, place{where: "flag --store"}}
@@ -453,6 +475,11 @@ func (r *reader) overlayStore(d *draft, flags Flags) given {
 			return given{}
 		}
 	}
+	return r.storeNamed(d, g)
+}
+
+// storeNamed returns the name of the store that g names, or describes: then it is added.
+func (r *reader) storeNamed(d *draft, g given) given {
 	var known []string
 	for _, s := range d.stores {
 		known = append(known, s.Name)
@@ -460,7 +487,7 @@ func (r *reader) overlayStore(d *draft, flags Flags) given {
 	if slices.Contains(known, g.text) {
 		return g
 	}
-	if len(known) > 0 && !strings.ContainsRune(g.text, '/') && g.text != "." && g.text != ".." {
+	if len(known) > 0 && !strings.ContainsRune(g.text, '/') && !isStoreURL(g.text) && g.text != "." && g.text != ".." {
 		slices.Sort(known)
 		r.fault(g.at, "unknown store %q; %s; the path of a folder needs a slash: ./%s", g.text, allowed(g.text, known), g.text)
 		return given{}
@@ -568,6 +595,11 @@ func strangers(environ []string, c *Config) []string {
 	}
 	for _, v := range c.hookVariables() {
 		referred[v.Secret.env] = true
+	}
+	for _, store := range c.Stores {
+		for _, ref := range []SecretRef{store.S3.AccessKey, store.S3.SecretKey, store.S3.SessionToken, store.SSH.Password, store.SSH.Passphrase} {
+			referred[ref.env] = true
+		}
 	}
 	var warnings []string
 	for _, pair := range environ {

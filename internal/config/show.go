@@ -49,8 +49,7 @@ func (c *Config) Show() []Setting {
 		s.key("keys."+k.Name+".", k)
 	}
 	for _, store := range c.Stores {
-		s.add("stores."+store.Name+".kind", store.Kind)
-		s.add("stores."+store.Name+".path", store.Path)
+		s.store("stores."+store.Name+".", store)
 	}
 	for _, src := range c.Sources {
 		s.source("sources."+string(src.Name)+".", src)
@@ -88,6 +87,25 @@ func (s *settings) key(path string, k Key) {
 		s.given(inner+"holder", old.Holder)
 		s.day(inner+"since", old.Since)
 		s.day(inner+"until", old.Until)
+	}
+}
+
+// span, size and count add what there is.
+func (s *settings) span(path string, span time.Duration) {
+	if span != 0 {
+		s.add(path, formatSpan(span))
+	}
+}
+
+func (s *settings) size(path string, n int64) {
+	if n != 0 {
+		s.add(path, formatSize(n))
+	}
+}
+
+func (s *settings) count(path string, n int) {
+	if n != 0 {
+		s.add(path, strconv.Itoa(n))
 	}
 }
 
@@ -153,7 +171,10 @@ func (s *settings) conn(path, text string) {
 }
 
 func (s *settings) job(path string, job Job) {
-	var sources, keys []string
+	var sources, keys, mirrors []string
+	for _, mirror := range job.Mirrors {
+		mirrors = append(mirrors, mirror.Name)
+	}
 	for _, src := range job.Sources {
 		sources = append(sources, string(src.Name))
 	}
@@ -162,6 +183,8 @@ func (s *settings) job(path string, job Job) {
 	}
 	s.add(path+"sources", strings.Join(sources, ", "))
 	s.add(path+"store", job.Store.Name)
+	s.given(path+"mirrors", strings.Join(mirrors, ", "))
+	s.keep(path+"keep.", job.Keep)
 	s.given(path+"recipients", strings.Join(keys, ", "))
 	s.add(path+"seal", string(job.Seal))
 	s.add(path+"compression", string(job.Compression))

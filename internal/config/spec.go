@@ -27,6 +27,9 @@ const (
 	formSections form = "list of sections"
 	formRoots    form = "list of paths or sections"
 	formSources  form = "named sources"
+	formStores   form = "named stores"
+	formSize     form = "size"
+	formCount    form = "number, or `forever`"
 
 	formArguments form = "list of a program and its arguments"
 	formVariables form = "section of variables"
@@ -92,7 +95,7 @@ func rootShape() *shape {
 		{name: "engine", form: formText, fallback: "unix:///var/run/docker.sock", doc: "Socket of the Docker Engine, or of Podman, for servers in containers and drills in them."},
 		{name: "log", form: formSection, shape: logShape(), doc: "Where runs are logged besides the terminal."},
 		{name: "keys", form: formNamed, shape: keyShape(), doc: "Who can open backups. A job names them as its recipients."},
-		{name: "stores", form: formNamed, shape: storeShape(), doc: "Where backups are kept."},
+		{name: "stores", form: formStores, doc: "Where backups are kept."},
 		{name: "sources", form: formSources, doc: "What to back up."},
 		{name: "jobs", form: formNamed, shape: jobShape(), doc: "Which sources go where, sealed to whom."},
 	}}
@@ -123,13 +126,6 @@ func retiredShape() *shape {
 		{name: "holder", form: formText, example: "Anna, +49 30 123456", doc: "Who kept its identity."},
 		{name: "since", form: formDate, example: "2025-07-01", doc: "The day on which it was made."},
 		{name: "until", form: formDate, needed: true, example: "2026-07-24", doc: "The day on which it was replaced."},
-	}}
-}
-
-func storeShape() *shape {
-	return &shape{name: "store", doc: "A store.", fields: []field{
-		{name: "kind", form: formChoice, needed: true, choices: []string{"local"}, example: "local", doc: "What the store is."},
-		{name: "path", form: formPath, needed: true, example: "/srv/backups", doc: "The folder."},
 	}}
 }
 
@@ -186,11 +182,11 @@ func rootPathShape() *shape {
 	}}
 }
 
-func sourceShapes() map[holdfast.Kind]*shape {
-	return map[holdfast.Kind]*shape{
-		holdfast.KindPostgres: postgresShape(),
-		holdfast.KindSQLite:   sqliteShape(),
-		holdfast.KindFiles:    filesShape(),
+func sourceShapes() map[string]*shape {
+	return map[string]*shape{
+		string(holdfast.KindPostgres): postgresShape(),
+		string(holdfast.KindSQLite):   sqliteShape(),
+		string(holdfast.KindFiles):    filesShape(),
 	}
 }
 
@@ -203,11 +199,13 @@ func jobShape() *shape {
 	return &shape{name: "job", doc: "A job.", fields: []field{
 		{name: "sources", form: formTexts, needed: true, example: "[db, config]", doc: "Names of sources, backed up in this order."},
 		{name: "store", form: formText, needed: true, example: "main", doc: "Name of the store."},
+		{name: "mirrors", form: formTexts, fallback: "none", doc: "Names of further stores that get every backup too, byte for byte. A run that does not reach them all is incomplete, and the next one makes up for it."},
 		{name: "recipients", form: formTexts, example: "[ops]", doc: "Names of keys to seal to. Each of them alone can open the backup. Needed unless seal is none."},
 		{name: "seal", form: formChoice, fallback: "what the recipients are made for", example: "age", choices: append(formats(), string(SealNone)), doc: "How items are sealed; it follows from the recipients. `none` stores them readable for whoever reads the store, and is refused for secret sources."},
 		{name: "compression", form: formChoice, fallback: "zstd", choices: []string{string(seal.Zstd), string(seal.Gzip), string(seal.None)}, doc: "How items are compressed before they are sealed."},
 		{name: "level", form: formNumber, fallback: "1", min: 1, max: maxLevel, doc: "Level of the compression: 1 to 22 for zstd, 1 to 9 for gzip."},
 		{name: "workers", form: formNumber, fallback: "0", min: 0, max: 256, doc: "Threads that compress; 0 is one per processor."},
+		{name: "keep", form: formSection, shape: keepShape(), doc: "Which of its backups a prune keeps. Without it nothing is ever deleted."},
 		{name: "drill", form: formSection, shape: drillShape(), doc: "How its backups are proven."},
 		{name: "hooks", form: formSection, shape: hooksShape(), doc: "What is run around its backups and restores."},
 	}}
@@ -246,7 +244,8 @@ func Variables() []Variable {
 	return []Variable{
 		{envConfig, "The configuration file.", "/etc/holdfast/holdfast.yaml for root, else $XDG_CONFIG_HOME/holdfast/holdfast.yaml", "--config"},
 		{envSource, "What to back up, one per line: a PostgreSQL URL or keyword/value text, `docker://CONTAINER/DATABASE`, `sqlite:PATH`, `files:PATH`, the path of a SQLite file or folder, or the name of a source of the file.", "the job's", "--source"},
-		{envStore, "Where backups are kept: the path of a folder, or the name of a store of the file.", "the job's", "--store, --to"},
+		{envStore, "Where backups are kept: the path of a folder, s3://…, sftp://…, or the name of a store of the file.", "the job's", "--store, --to"},
+		{envMirrors, "Further stores that get every backup too, separated by blanks.", "the job's", "--mirror"},
 		{envRecipient, "Whom to seal to: an age recipient, a file of recipients or of an OpenPGP public key, or the name of a key of the file.", "the job's", "--recipient"},
 		{envRecipients, "Several of them, separated by commas or blanks.", "the job's", "--recipient"},
 		{envRecipientsFile, "File of age recipients, one per line, or of OpenPGP public keys.", "none", "--recipients-file"},
@@ -268,6 +267,7 @@ const (
 	envConfig         = "HOLDFAST_CONFIG"
 	envSource         = "HOLDFAST_SOURCE"
 	envStore          = "HOLDFAST_STORE"
+	envMirrors        = "HOLDFAST_MIRRORS"
 	envRecipient      = "HOLDFAST_RECIPIENT"
 	envRecipients     = "HOLDFAST_RECIPIENTS"
 	envRecipientsFile = "HOLDFAST_RECIPIENTS_FILE"

@@ -48,9 +48,10 @@ func Template(opt TemplateOptions) []byte {
 
 	t.heading("Where backups are kept.")
 	t.line(0, "stores:")
-	t.line(1, job.Store.Name+":")
-	t.line(2, "kind: "+job.Store.Kind)
-	t.line(2, "path: "+quoteText(job.Store.Path))
+	t.store(job.Store)
+	for _, mirror := range job.Mirrors {
+		t.store(mirror)
+	}
 
 	t.heading("What to back up.")
 	t.line(0, "sources:")
@@ -171,7 +172,7 @@ func (t *template) source(src Source) {
 		t.line(2, "optional: true")
 		done = append(done, "optional")
 	}
-	of := sourceShapes()[src.Kind]
+	of := sourceShapes()[string(src.Kind)]
 	switch src.Kind {
 	case holdfast.KindPostgres:
 		done = append(done, "url", "container", "host", "port", "user", "database", "sslmode")
@@ -221,6 +222,14 @@ func (t *template) job(job Job) {
 	t.line(2, "sources: ["+strings.Join(sources, ", ")+"]")
 	t.line(2, "store: "+job.Store.Name)
 	done := []string{"sources", "store"}
+	if len(job.Mirrors) > 0 {
+		var mirrors []string
+		for _, mirror := range job.Mirrors {
+			mirrors = append(mirrors, mirror.Name)
+		}
+		t.line(2, "mirrors: ["+strings.Join(mirrors, ", ")+"]")
+		done = append(done, "mirrors")
+	}
 	if len(keys) > 0 {
 		t.line(2, "recipients: ["+strings.Join(keys, ", ")+"]")
 		done = append(done, "recipients")
@@ -233,6 +242,7 @@ func (t *template) job(job Job) {
 		done = append(done, "compression")
 	}
 	t.rest(2, jobShape(), done...)
+	t.line(2, "# keep: {daily: 7, weekly: 4, monthly: 12, yearly: forever}  # "+keepShape().doc)
 	if job.Drill.Scratch == "" && !job.Drill.AllowDiskScratch {
 		t.line(2, "# drill:")
 		for _, f := range drillShape().fields {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +59,41 @@ func formatSpan(span time.Duration) string {
 		text = strings.TrimSuffix(text, "0m")
 	}
 	return text
+}
+
+var (
+	sizeRule = regexp.MustCompile(`^([1-9][0-9]{0,8})(KB|MB|GB|TB)$`)
+	errSize  = errors.New("must be a size such as 64KB, 16MB or 2GB")
+)
+
+// sizeUnits are those of 1,024, largest first.
+func sizeUnits() []string { return []string{"TB", "GB", "MB", "KB"} }
+
+func unitOf(name string) int64 {
+	return 1 << (10 * (len(sizeUnits()) - slices.Index(sizeUnits(), name)))
+}
+
+// parseSize reads a number of bytes greater than nothing.
+func parseSize(text string) (int64, error) {
+	m := sizeRule.FindStringSubmatch(text)
+	if m == nil {
+		return 0, errSize
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil || n > math.MaxInt64/unitOf(m[2]) {
+		return 0, errSize
+	}
+	return n * unitOf(m[2]), nil
+}
+
+// formatSize writes a size the way parseSize reads it, as long as that is exact.
+func formatSize(n int64) string {
+	for _, unit := range sizeUnits() {
+		if n%unitOf(unit) == 0 {
+			return strconv.FormatInt(n/unitOf(unit), 10) + unit
+		}
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // parseNumber reads a whole number. A leading zero is refused: some readers of YAML take 0123 as 83.

@@ -108,8 +108,8 @@ func TestAbsentSource(t *testing.T) {
 func TestStoreFailureIsFatal(t *testing.T) {
 	k := newKit(t)
 	second := &fake{name: "second", content: "y"}
-	// Calls 1 to 4 list the backups; the first Put and all that follow fail.
-	k.memory.CutAt(5)
+	// Calls 1 to 5 list the backups; the first Put and all that follow fail.
+	k.memory.CutAt(6)
 	_, err := k.backup(t, good("app"), second.named())
 	if !errors.Is(err, archive.ErrStore) || errors.Is(err, holdfast.ErrIncomplete) {
 		t.Errorf("error %v, want ErrStore", err)

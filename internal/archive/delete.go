@@ -1,0 +1,233 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/store"
+)
+
+const (
+	pruneFormat    = "holdfast-prune-1"
+	pruneNamespace = "holdfast-prune"
+)
+
+// PruneRule says on what ground a backup is deleted.
+type PruneRule string
+
+// The grounds. Each stands in the name of the record.
+const (
+	PruneRetention  PruneRule = "retention"  // no rule keeps it
+	PruneForced     PruneRule = "forced"     // no rule keeps it, and somebody overrode a block
+	PruneSuperseded PruneRule = "superseded" // a re-sealed copy stands for it
+	PruneIncomplete PruneRule = "incomplete" // it lacks sources, and a newer one does not
+	PruneUnfinished PruneRule = "unfinished" // a run left it that never ended
+)
+
+// Prune is the plain, signed record that a backup is deleted from one store, and why. It is written before anything is
+// deleted.
+type Prune struct {
+	Format  string            `json:"format"`
+	ID      holdfast.BackupID `json:"id"` // of the record
+	Job     holdfast.JobName  `json:"job"`
+	Backup  holdfast.BackupID `json:"backup"`
+	Rule    PruneRule         `json:"rule"`
+	Why     string            `json:"why"`
+	Time    time.Time         `json:"time"`
+	Host    string            `json:"host"`
+	Who     string            `json:"who"`
+	Version string            `json:"version"`
+	Signer  string            `json:"signer"`
+}
+
+// pruneEntry is what a listing tells of one record.
+type pruneEntry struct {
+	Time time.Time
+	Rule PruneRule
+	ID   holdfast.BackupID
+}
+
+func (e Entry) pruneName(p pruneEntry, suffix string) string {
+	return fmt.Sprintf("%s%s/%s.%s.%s.%s", prunePrefix, e.key(), p.Time.Format(timeLayout), p.Rule, p.ID, suffix)
+}
+
+var (
+	pruneRecordRule = regexp.MustCompile(`^prunes/([^/]+/\d{8}T\d{6}Z\.[a-z0-9]+)/\d{8}T\d{6}Z\.(retention|forced|superseded|incomplete|unfinished)\.[a-z0-9]+\.json$`)
+	dataRule        = regexp.MustCompile(`^data/([^/]+)/(\d{8}T\d{6}Z)\.([a-z0-9]+)/`)
+)
+
+// Delete deletes a backup from this store: the record of p first, then the manifest, then the rest. A store that retains the
+// manifest keeps the whole backup, and the error is its store.ErrRetained. Deleted objects are counted also when it fails.
+// What an earlier Delete left is deleted by a further one, and Leftovers finds it.
+func (a *Archive) Delete(ctx context.Context, entry Entry, p Prune) (int, error) {
+	err := a.RecordPrune(ctx, entry, p)
+	// A full store is what a prune is for: there the record follows what makes room for it.
+	full := errors.Is(err, store.ErrFull)
+	if err != nil && !full {
+		return 0, err
+	}
+	deleted, err := a.deleteObjects(ctx, entry)
+	if err == nil && full {
+		err = a.RecordPrune(ctx, entry, p)
+	}
+	return deleted, err
+}
+
+// RecordPrune stores the record that a backup is deleted from this store, unless there is one.
+func (a *Archive) RecordPrune(ctx context.Context, entry Entry, p Prune) error {
+	if a.opt.Signer == nil {
+		return errNoSigner()
+	}
+	p.Format, p.ID, p.Job, p.Backup, p.Version = pruneFormat, holdfast.NewBackupID(), entry.Job, entry.ID, a.opt.Version
+	p.Time = p.Time.UTC().Truncate(time.Second)
+	p.Signer = a.opt.Signer.PublicKey().Fingerprint()
+	for object, err := range a.store.List(ctx, prunePrefix+entry.key()+"/") {
+		if err != nil {
+			return fmt.Errorf("look for a record of a prune of %s: %w", entry.ID, err)
+		}
+		if pruneRecordRule.MatchString(object.Name) {
+			return nil
+		}
+	}
+	name := pruneEntry{Time: p.Time, Rule: p.Rule, ID: p.ID}
+	return a.putRecord(ctx, signedRecord{"prune " + string(p.ID), pruneNamespace, func(suffix string) string { return entry.pruneName(name, suffix) }}, &p)
+}
+
+// Pruned tells of which backups of a job (or of all, for "") a record says that they are deleted from this store.
+func (a *Archive) Pruned(ctx context.Context, job holdfast.JobName) (func(Entry) bool, error) {
+	within := ""
+	if job != "" {
+		within = string(job) + "/"
+	}
+	gone, err := a.pruned(ctx, within)
+	return func(e Entry) bool { return gone[e.key()] }, err
+}
+
+func (a *Archive) deleteObjects(ctx context.Context, entry Entry) (int, error) {
+	deleted := 0
+	if entry.Kind != "" {
+		if err := a.store.Delete(ctx, entry.commitName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, fmt.Errorf("delete the manifest of %s: %w", entry.ID, err)
+		}
+		deleted++
+	}
+	n, err := a.deleteAll(ctx, entry.dataName(""))
+	deleted += n
+	if err != nil || entry.From == "" {
+		return deleted, err
+	}
+	if err := a.store.Delete(ctx, entry.resealName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return deleted, fmt.Errorf("delete %s: %w", entry.resealName(), err)
+	}
+	return deleted + 1, nil
+}
+
+// PrunedTimes are the times of the backups of a job that a record says are deleted from this store.
+func (a *Archive) PrunedTimes(ctx context.Context, job holdfast.JobName) ([]time.Time, error) {
+	gone, err := a.pruned(ctx, string(job)+"/")
+	var times []time.Time
+	for key := range gone {
+		stem := strings.TrimPrefix(key, string(job)+"/")
+		if at, parseErr := time.Parse(timeLayout, stem[:min(len(stem), len(timeLayout))]); parseErr == nil {
+			times = append(times, at)
+		}
+	}
+	return times, err
+}
+
+// pruned lists the backups that a record says are deleted from this store, by job and stem.
+func (a *Archive) pruned(ctx context.Context, within string) (map[string]bool, error) {
+	gone := map[string]bool{}
+	for object, err := range a.store.List(ctx, prunePrefix+within) {
+		if err != nil {
+			return nil, fmt.Errorf("list prunes: %w", err)
+		}
+		if m := pruneRecordRule.FindStringSubmatch(object.Name); m != nil {
+			gone[m[1]] = true
+		}
+	}
+	return gone, nil
+}
+
+// Leftover is what lies in a store of a backup that has no manifest there.
+type Leftover struct {
+	Entry   Entry // of its job, time and id; the rest is not known
+	Objects int
+	Bytes   int64
+	Newest  time.Time // when the newest of its objects was put
+	Pruned  bool      // a record says that it is being deleted
+}
+
+// Leftovers lists what a job has in this store without a manifest: backups that are being made or copied, and what was left of
+// them or of a prune. It lists every object of the job.
+func (a *Archive) Leftovers(ctx context.Context, job holdfast.JobName) ([]Leftover, error) {
+	within := string(job) + "/"
+	committed := map[string]bool{}
+	for object, err := range a.store.List(ctx, commitPrefix+within) {
+		if err != nil {
+			return nil, fmt.Errorf("list backups: %w", err)
+		}
+		if entry, ok := parseCommit(object.Name); ok {
+			committed[entry.key()] = true
+			continue
+		}
+		// It may be the manifest of a newer holdfast, and then what it names is no leftover.
+		rest, _, _ := strings.Cut(strings.TrimPrefix(object.Name, commitPrefix+within), "Z.")
+		if len(object.Name) > len(commitPrefix+within)+len(rest)+2 {
+			id, _, _ := strings.Cut(object.Name[len(commitPrefix+within)+len(rest)+2:], ".")
+			committed[within+rest+"Z."+id] = true
+		}
+	}
+	gone, err := a.pruned(ctx, within)
+	if err != nil {
+		return nil, err
+	}
+	var left []Leftover
+	for object, err := range a.store.List(ctx, dataPrefix+within) {
+		if err != nil {
+			return nil, fmt.Errorf("list objects: %w", err)
+		}
+		m := dataRule.FindStringSubmatch(object.Name)
+		if m == nil {
+			continue
+		}
+		at, timeErr := time.Parse(timeLayout, m[2])
+		id, idErr := holdfast.ParseBackupID(m[3])
+		entry := Entry{Job: job, Time: at, ID: id}
+		if errors.Join(timeErr, idErr) != nil || committed[entry.key()] {
+			continue
+		}
+		last := len(left) - 1
+		if last < 0 || left[last].Entry.key() != entry.key() {
+			left = append(left, Leftover{Entry: entry, Pruned: gone[entry.key()]})
+			last++
+		}
+		left[last].Objects++
+		left[last].Bytes += object.Size
+		if object.Modified.After(left[last].Newest) {
+			left[last].Newest = object.Modified
+		}
+	}
+	return left, nil
+}
+
+// Jobs lists the jobs that have backups in this store.
+func (a *Archive) Jobs(ctx context.Context) ([]holdfast.JobName, error) {
+	var jobs []holdfast.JobName
+	for object, err := range a.store.List(ctx, commitPrefix) {
+		if err != nil {
+			return nil, fmt.Errorf("list backups: %w", err)
+		}
+		if entry, ok := parseCommit(object.Name); ok && !slices.Contains(jobs, entry.Job) {
+			jobs = append(jobs, entry.Job)
+		}
+	}
+	return jobs, nil
+}

@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"holdfast"
+	"holdfast/internal/archive"
+	"holdfast/internal/config"
+	"holdfast/internal/engine"
+	"holdfast/internal/seal"
+	"holdfast/internal/store"
+	"holdfast/internal/store/local"
+)
+
+// openStores are the stores of one invocation: each is opened once, and closed when the command ends.
+type openStores struct {
+	byAddress map[string]*store.Store
+	closers   []io.Closer
+}
+
+// openStore opens the store that the configuration describes. create makes it, for a first use.
+func (a *app) openStore(ctx context.Context, cfg config.Store, create bool) (*store.Store, error) {
+	address := storeAddress(cfg)
+	if s, open := a.stores.byAddress[address]; open {
+		return s, nil
+	}
+	driver, retrier, err := a.storeDriver(ctx, cfg, create)
+	if err != nil {
+		return nil, err
+	}
+	if closer, is := driver.(io.Closer); is {
+		a.stores.closers = append(a.stores.closers, closer)
+	}
+	s := store.New(driver, store.Options{Retrier: retrier, Bandwidth: cfg.Bandwidth})
+	if a.stores.byAddress == nil {
+		a.stores.byAddress = map[string]*store.Store{}
+	}
+	a.stores.byAddress[address] = s
+	return s, nil
+}
+
+// storeDriver makes the driver of a store, and what it shares with the Store above it.
+func (a *app) storeDriver(ctx context.Context, cfg config.Store, create bool) (store.Driver, *store.Retrier, error) {
+	retrier := store.NewRetrier(0, 0)
+	switch cfg.Kind {
+	case config.StoreLocal:
+		driver, err := local.Open(cfg.Path, local.Options{Create: create})
+		return driver, retrier, err
+	}
+	return nil, nil, fmt.Errorf("%w: stores of kind %q are not known", holdfast.ErrUsage, cfg.Kind)
+}
+
+// closeStores ends the connections of the invocation.
+func (a *app) closeStores() error {
+	var errs []error
+	for _, closer := range a.stores.closers {
+		errs = append(errs, closer.Close())
+	}
+	a.stores = openStores{}
+	return errors.Join(errs...)
+}
+
+// storeAddress is what a store is locked by: two spellings of one folder are one store.
+func storeAddress(cfg config.Store) string {
+	if cfg.IsLocal() {
+		return realPath(cfg.Path)
+	}
+	return cfg.Address()
+}
+
+func realPath(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
+}
+
+// access is what a command may do with an archive.
+type access struct {
+	seal       seal.Options
+	signer     *seal.Signer
+	identities []seal.Identity
+	trusted    []seal.PublicKey
+	create     bool
+}
+
+func (a *app) repository(ctx context.Context, cfg config.Store, with access) (*archive.Archive, error) {
+	s, err := a.openStore(ctx, cfg, with.create)
+	if err != nil {
+		return nil, err
+	}
+	return a.archiveOn(s, with), nil
+}
+
+func (a *app) archiveOn(s *store.Store, with access) *archive.Archive {
+	return archive.New(s, archive.Options{
+		Seal: with.seal, Signer: with.signer, Identities: with.identities, Trusted: with.trusted, Version: a.Version,
+		Now: a.Now,
+	})
+}
+
+// destinationStore opens a store that gets copies.
+func (a *app) destinationStore(ctx context.Context, cfg config.Store, with access) (engine.Destination, error) {
+	s, err := a.openStore(ctx, cfg, with.create)
+	if err != nil {
+		return engine.Destination{}, err
+	}
+	to := engine.Destination{Name: cfg.Name, Archive: a.archiveOn(s, with), Mirror: store.AsMirror(s)}
+	if mirror, own := s.Driver().(store.Mirror); own {
+		to.Mirror, to.ComparesThere = mirror, true
+	}
+	return to, nil
+}
+
+// makeParent makes the folders above a new local store.
+func makeParent(cfg config.Store) error {
+	if !cfg.IsLocal() {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(cfg.Path), 0o700); err != nil {
+		return fmt.Errorf("make the store: %w", err)
+	}
+	return nil
+}

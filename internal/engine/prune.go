@@ -1,0 +1,400 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/archive"
+	"holdfast/internal/retention"
+	"holdfast/internal/store"
+)
+
+// unfinishedAfter is how long objects without a manifest are left alone: whoever makes or copies a backup may still be at it.
+const unfinishedAfter = 7 * 24 * time.Hour
+
+// Shelf is one store of a job as a prune sees it.
+type Shelf struct {
+	Name    string
+	Archive *archive.Archive // nil: it cannot be reached, and Err says why
+	Err     error
+	Policy  retention.Policy
+}
+
+// PrunePlan is one look at one job.
+type PrunePlan struct {
+	Job       holdfast.JobName
+	Host, Who string
+	Now       time.Time
+	Force     bool // in spite of what blocks; never in spite of what protects
+	// Imported are files of other tools that are kept by the same rules, on the first shelf. RemoveImported deletes one;
+	// nil: they are only looked at.
+	Imported       []archive.Entry
+	RemoveImported func(ctx context.Context, entry archive.Entry, record archive.Prune) error
+}
+
+// Review is what a prune would do, and why. Nothing was changed for it.
+type Review struct {
+	Stores   []StoreReview
+	Warnings []error // what was not believed: it counts for nothing, which can only keep more
+}
+
+// StoreReview is what a prune would do in one store.
+type StoreReview struct {
+	Name      string
+	Err       error // it cannot be reached, or not be read; nothing is done there
+	Blocked   string
+	Decisions []Decided
+	Leftovers []archive.Leftover // those that may go: a prune that was cut, and runs that never ended
+}
+
+// Decided is one backup in one store.
+type Decided struct {
+	Entry    archive.Entry
+	Keep     bool
+	Why      string
+	Until    time.Time // when it would go if backups go on as now; zero: not known, or never
+	ReadOnly bool      // an imported file that only an explicit word deletes
+	rule     archive.PruneRule
+}
+
+// Deletion is one backup that a prune deleted from one store, or tried to.
+type Deletion struct {
+	Store    string
+	Entry    archive.Entry
+	Why      string
+	Objects  int
+	Retained time.Time // the store refuses to delete it before; zero and Held: it does not say until when
+	Held     bool
+	Err      error
+}
+
+// pruning is what a review is made from.
+type pruning struct {
+	plan    PrunePlan
+	shelves []Shelf
+	entries []map[holdfast.BackupID]archive.Entry // by shelf
+	merged  map[holdfast.BackupID]archive.Entry   // with the proofs and pins of all shelves
+	deleted []time.Time                           // of what was pruned before, from any shelf
+	review  Review
+}
+
+// ReviewPrune decides what retention no longer keeps of a job, in each of its stores. Proofs and pins that a decision would lean on
+// are read and their signatures checked: a name alone deletes nothing.
+func ReviewPrune(ctx context.Context, shelves []Shelf, plan PrunePlan) (Review, error) {
+	p := &pruning{plan: plan, shelves: shelves, merged: map[holdfast.BackupID]archive.Entry{}}
+	input := retention.Input{Job: plan.Job, Now: plan.Now, Force: plan.Force}
+	var failed time.Time
+	for i, shelf := range shelves {
+		p.entries = append(p.entries, map[holdfast.BackupID]archive.Entry{})
+		review := StoreReview{Name: shelf.Name, Err: shelf.Err}
+		last, err := p.look(ctx, i, &review)
+		if ctx.Err() != nil {
+			return Review{}, interrupted(ctx, ctx.Err())
+		}
+		review.Err = cmp.Or(review.Err, err)
+		if last.After(failed) {
+			failed = last
+		}
+		p.review.Stores = append(p.review.Stores, review)
+	}
+	if plan.Imported != nil && len(shelves) > 0 {
+		for _, entry := range plan.Imported {
+			p.entries[0][entry.ID] = entry
+			p.merge(entry)
+		}
+	}
+	p.believe(ctx)
+	newest := time.Time{}
+	for _, entry := range p.sorted() {
+		input.Backups = append(input.Backups, p.backup(entry))
+		if entry.Kind != archive.KindImported && entry.Kind != "safety" && entry.Time.After(newest) {
+			newest = entry.Time
+		}
+	}
+	if !failed.IsZero() {
+		input.LastRun = &retention.Run{Time: failed, Failed: failed.After(newest)}
+	}
+	input.Deleted = p.deleted
+	for i, shelf := range shelves {
+		s := retention.Store{Name: shelf.Name, Reachable: p.review.Stores[i].Err == nil, Policy: shelf.Policy, Copies: map[holdfast.BackupID]retention.Copy{}}
+		for id, entry := range p.entries[i] {
+			s.Copies[id] = retention.Copy{Present: true, Damaged: entry.Damaged()}
+		}
+		input.Stores = append(input.Stores, s)
+	}
+	for i, decided := range retention.Decide(input).Stores {
+		if p.review.Stores[i].Err == nil {
+			p.fill(ctx, i, decided)
+		}
+	}
+	return p.review, nil
+}
+
+// look lists what a shelf has, and returns when its newest run failed.
+func (p *pruning) look(ctx context.Context, i int, review *StoreReview) (time.Time, error) {
+	shelf := p.shelves[i]
+	if shelf.Archive == nil {
+		return time.Time{}, cmp.Or(shelf.Err, errors.New("it cannot be reached"))
+	}
+	entries, err := shelf.Archive.List(ctx, p.plan.Job)
+	if err != nil {
+		return time.Time{}, err
+	}
+	left, err := shelf.Archive.Leftovers(ctx, p.plan.Job)
+	if err != nil {
+		return time.Time{}, err
+	}
+	run, _, err := shelf.Archive.FailedRun(ctx, p.plan.Job)
+	if err != nil {
+		return time.Time{}, err
+	}
+	deleted, err := shelf.Archive.PrunedTimes(ctx, p.plan.Job)
+	if err != nil {
+		return time.Time{}, err
+	}
+	p.deleted = append(p.deleted, deleted...)
+	for _, entry := range entries {
+		p.entries[i][entry.ID] = entry
+		p.merge(entry)
+	}
+	for _, l := range left {
+		if l.Pruned || p.plan.Now.Sub(l.Newest) > unfinishedAfter && p.plan.Now.Sub(l.Entry.Time) > unfinishedAfter {
+			review.Leftovers = append(review.Leftovers, l)
+		}
+	}
+	return run.Time, nil
+}
+
+// merge brings together what stores know of one backup.
+func (p *pruning) merge(entry archive.Entry) {
+	if known, seen := p.merged[entry.ID]; seen {
+		entry = archive.Merge([]archive.Entry{known}, []archive.Entry{entry})[0]
+	}
+	p.merged[entry.ID] = entry
+}
+
+func (p *pruning) sorted() []archive.Entry {
+	entries := slices.Collect(maps.Values(p.merged))
+	archive.Sort(entries)
+	return entries
+}
+
+// believe drops from the merged entries what names say and signed records do not: a proof that would take the protection from
+// an older one, and the end of a pin.
+func (p *pruning) believe(ctx context.Context) {
+	entries := p.sorted()
+	for _, entry := range slices.Backward(entries) {
+		proof, proven := entry.Proven()
+		if !proven || entry.Kind == archive.KindImported {
+			continue
+		}
+		err := p.onAny(entry, func(a *archive.Archive, own archive.Entry) error {
+			b, err := a.Open(ctx, own)
+			if err != nil {
+				return err
+			}
+			_, _, err = a.ReadProof(ctx, b, proof)
+			return err
+		})
+		if err == nil {
+			break
+		}
+		p.review.Warnings = append(p.review.Warnings, fmt.Errorf("backup %s does not count as proven: %w", entry.ID, err))
+		entry.Proofs = nil
+		p.merged[entry.ID] = entry
+	}
+	for _, entry := range entries {
+		entry = p.merged[entry.ID]
+		if len(entry.Pins) == 0 || entry.PinnedAt(p.plan.Now) {
+			continue
+		}
+		last := entry.Pins[len(entry.Pins)-1]
+		err := p.onAny(entry, func(a *archive.Archive, own archive.Entry) error {
+			_, _, err := a.ReadPin(ctx, own, last)
+			return err
+		})
+		if err != nil {
+			p.review.Warnings = append(p.review.Warnings, fmt.Errorf("backup %s counts as pinned: %w", entry.ID, err))
+			entry.Pins = []archive.PinEntry{{Pinned: true}}
+			p.merged[entry.ID] = entry
+		}
+	}
+}
+
+// onAny tries read on each shelf that has a copy until it succeeds.
+func (p *pruning) onAny(entry archive.Entry, read func(*archive.Archive, archive.Entry) error) error {
+	err := errors.New("no store that can be reached has it")
+	for i, shelf := range p.shelves {
+		own, has := p.entries[i][entry.ID]
+		if !has || shelf.Archive == nil {
+			continue
+		}
+		if err = read(shelf.Archive, own); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (p *pruning) backup(entry archive.Entry) retention.Backup {
+	b := retention.Backup{
+		ID: entry.ID, Job: entry.Job, Kind: retention.Kind(entry.Kind), Time: entry.Time, Complete: entry.Complete, Superseded: entry.Superseded(),
+		DrillFailed: entry.State() == string(holdfast.Failed), Pinned: entry.PinnedAt(p.plan.Now),
+	}
+	_, b.Proven = entry.Proven()
+	if b.Pinned {
+		b.PinnedUntil = entry.Pins[len(entry.Pins)-1].Until
+	}
+	return b
+}
+
+// fill writes one store's part of the review. What is kept is looked at before anything is deleted for its sake.
+func (p *pruning) fill(ctx context.Context, i int, plan retention.StorePlan) {
+	review := &p.review.Stores[i]
+	review.Blocked = plan.Blocked
+	deletes := false
+	for _, d := range plan.Decisions {
+		own, has := p.entries[i][d.ID]
+		if !has {
+			continue
+		}
+		decided := Decided{Entry: own, Keep: d.Keep, Why: d.Why, Until: d.Until, rule: archive.PruneRetention}
+		switch {
+		case d.Keep:
+		case own.Superseded():
+			decided.rule = archive.PruneSuperseded
+		case !own.Complete:
+			decided.rule = archive.PruneIncomplete
+		case p.plan.Force:
+			decided.rule = archive.PruneForced
+		}
+		decided.ReadOnly = own.Kind == archive.KindImported && p.plan.RemoveImported == nil
+		if !decided.Keep && decided.rule == archive.PruneSuperseded {
+			if err := p.copyNames(ctx, p.shelves[i].Archive, i, own); err != nil {
+				decided.Keep, decided.Why = true, "its copy does not say that it was made from this one: "+holdfast.Sentence(err)
+			}
+		}
+		deletes = deletes || !decided.Keep && !decided.ReadOnly
+		review.Decisions = append(review.Decisions, decided)
+	}
+	slices.SortStableFunc(review.Decisions, func(x, y Decided) int { return x.Entry.Time.Compare(y.Entry.Time) })
+	if !deletes || review.Blocked != "" {
+		return
+	}
+	if err := p.newestIsWhole(ctx, i, review.Decisions); err != nil {
+		review.Blocked = "the newest backup that is kept is not whole: " + holdfast.Sentence(err)
+	}
+}
+
+// newestIsWhole looks at the objects of the newest complete backup of a store: a retention that leans on it must find it there.
+func (p *pruning) newestIsWhole(ctx context.Context, i int, decisions []Decided) error {
+	for _, d := range slices.Backward(decisions) {
+		if !d.Keep || !d.Entry.Complete || d.Entry.Kind == archive.KindImported || d.Entry.Kind == "safety" {
+			continue
+		}
+		b, err := p.shelves[i].Archive.Open(ctx, d.Entry)
+		if err != nil {
+			return err
+		}
+		return b.Verify(ctx, holdfast.L0, nil)
+	}
+	return nil
+}
+
+// copyNames checks that the signed manifest of the copy which stands for entry names it.
+func (p *pruning) copyNames(ctx context.Context, a *archive.Archive, i int, entry archive.Entry) error {
+	copied, has := p.entries[i][entry.SupersededBy]
+	if !has {
+		return errors.New("it is not in this store")
+	}
+	b, err := a.Open(ctx, copied)
+	if err != nil {
+		return err
+	}
+	if b.Manifest.Resealed == nil || b.Manifest.Resealed.From != entry.ID {
+		return fmt.Errorf("%w: the manifest of %s names another one", holdfast.ErrDifference, copied.ID)
+	}
+	return nil
+}
+
+// Prune does what a review says, in the stores that are named, or in all. Oldest first; what cannot be deleted stops only its own
+// store. A store that retains a backup keeps it, which is no error. about is told each deletion as it is done.
+func Prune(ctx context.Context, shelves []Shelf, review Review, plan PrunePlan, only []string, about func(Deletion)) error {
+	var problems []error
+	for i, s := range review.Stores {
+		if len(only) > 0 && !slices.Contains(only, s.Name) {
+			continue
+		}
+		if s.Err != nil {
+			problems = append(problems, fmt.Errorf("store %s: %w", s.Name, s.Err))
+			continue
+		}
+		if err := pruneStore(ctx, shelves[i], s, plan, about); err != nil {
+			if ctx.Err() != nil {
+				return interrupted(ctx, err)
+			}
+			problems = append(problems, fmt.Errorf("store %s: %w", s.Name, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func pruneStore(ctx context.Context, shelf Shelf, s StoreReview, plan PrunePlan, about func(Deletion)) error {
+	record := func(d Decided) archive.Prune {
+		return archive.Prune{Rule: d.rule, Why: d.Why, Time: plan.Now, Host: plan.Host, Who: plan.Who}
+	}
+	if s.Blocked == "" {
+		for _, d := range s.Decisions {
+			if d.Keep || d.ReadOnly {
+				continue
+			}
+			deletion := Deletion{Store: s.Name, Entry: d.Entry, Why: d.Why}
+			var err error
+			if d.Entry.Kind == archive.KindImported {
+				err = plan.RemoveImported(ctx, d.Entry, record(d))
+			} else {
+				deletion.Objects, err = shelf.Archive.Delete(ctx, d.Entry, record(d))
+			}
+			if errors.Is(err, store.ErrRetained) {
+				deletion.Held, deletion.Retained, err = true, retainedUntil(err), nil
+			}
+			deletion.Err = err
+			about(deletion)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for _, left := range s.Leftovers {
+		deletion := Deletion{Store: s.Name, Entry: left.Entry, Why: "left from a prune that was cut"}
+		rule := archive.PruneRetention
+		if !left.Pruned {
+			deletion.Why, rule = "left from a run that never ended", archive.PruneUnfinished
+		}
+		var err error
+		deletion.Objects, err = shelf.Archive.Delete(ctx, left.Entry, archive.Prune{Rule: rule, Why: deletion.Why, Time: plan.Now, Host: plan.Host, Who: plan.Who})
+		if errors.Is(err, store.ErrRetained) {
+			deletion.Held, deletion.Retained, err = true, retainedUntil(err), nil
+		}
+		deletion.Err = err
+		about(deletion)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func retainedUntil(err error) time.Time {
+	var retained *store.RetainedError
+	if errors.As(err, &retained) {
+		return retained.Until
+	}
+	return time.Time{}
+}
