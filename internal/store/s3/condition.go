@@ -1,0 +1,65 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// condition is what is known of how the server takes If-None-Match in one operation. What is not known to be obeyed is
+// not relied upon.
+type condition struct{ state atomic.Int32 }
+
+const (
+	unknown = iota // it is sent, and the name looked for before
+	obeyed         // it is sent, and is enough
+	ignored        // it is sent, and the name looked for before
+	refused        // the server takes no such header: the name is looked for before
+)
+
+func (c *condition) is() int      { return int(c.state.Load()) }
+func (c *condition) found(is int) { c.state.Store(int32(is)) }
+
+// header is what to send.
+func (c *condition) header() *string {
+	if c.is() == refused {
+		return nil
+	}
+	return aws.String("*")
+}
+
+// learn takes in how a call that carried the condition ended.
+func (c *condition) learn(err error) {
+	switch {
+	case status(err) == http.StatusPreconditionFailed:
+		c.found(obeyed)
+	case status(err) == http.StatusNotImplemented && c.is() == unknown:
+		c.found(refused)
+	}
+}
+
+// taken reports whether key is there. Only where the condition is not relied upon it is asked.
+func (d *Driver) taken(ctx context.Context, c *condition, key string) (bool, error) {
+	if c.is() == obeyed {
+		return false, nil
+	}
+	_, err := do(ctx, d, d.calls.headObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(key)})
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case errors.Is(err, fs.ErrPermission) && c.is() == unknown:
+		// Credentials that may not list get this for a missing name as well. The condition is sent all the same.
+		return false, nil
+	}
+	return false, err
+}
+
+// exists reports whether err is the server's word that the name is taken.
+func exists(err error) bool { return status(err) == http.StatusPreconditionFailed }
