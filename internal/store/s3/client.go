@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
 
@@ -20,42 +19,10 @@ import (
 	"holdfast/internal/store"
 )
 
-// call is one operation of the protocol.
-type call[In, Out any] func(ctx context.Context, in *In, opts ...func(*s3.Options)) (*Out, error)
-
-// calls are the operations in use, as functions: a client as a field would be reachable for reflection, which
-// html/template has, and the linker would then keep all its hundred operations: 7 MB of them.
-type calls struct {
-	putObject      call[s3.PutObjectInput, s3.PutObjectOutput]
-	headObject     call[s3.HeadObjectInput, s3.HeadObjectOutput]
-	getObject      call[s3.GetObjectInput, s3.GetObjectOutput]
-	deleteObject   call[s3.DeleteObjectInput, s3.DeleteObjectOutput]
-	createUpload   call[s3.CreateMultipartUploadInput, s3.CreateMultipartUploadOutput]
-	uploadPart     call[s3.UploadPartInput, s3.UploadPartOutput]
-	completeUpload call[s3.CompleteMultipartUploadInput, s3.CompleteMultipartUploadOutput]
-	abortUpload    call[s3.AbortMultipartUploadInput, s3.AbortMultipartUploadOutput]
-	listUploads    call[s3.ListMultipartUploadsInput, s3.ListMultipartUploadsOutput]
-	listObjects    call[s3.ListObjectsV2Input, s3.ListObjectsV2Output]
-	listVersions   call[s3.ListObjectVersionsInput, s3.ListObjectVersionsOutput]
-
-	createBucket         call[s3.CreateBucketInput, s3.CreateBucketOutput]
-	putBucketVersioning  call[s3.PutBucketVersioningInput, s3.PutBucketVersioningOutput]
-	putBucketEncryption  call[s3.PutBucketEncryptionInput, s3.PutBucketEncryptionOutput]
-	putPublicAccessBlock call[s3.PutPublicAccessBlockInput, s3.PutPublicAccessBlockOutput]
-	getBucketVersioning  call[s3.GetBucketVersioningInput, s3.GetBucketVersioningOutput]
-	getBucketEncryption  call[s3.GetBucketEncryptionInput, s3.GetBucketEncryptionOutput]
-	getBucketLogging     call[s3.GetBucketLoggingInput, s3.GetBucketLoggingOutput]
-	getBucketLifecycle   call[s3.GetBucketLifecycleConfigurationInput, s3.GetBucketLifecycleConfigurationOutput]
-	getBucketACL         call[s3.GetBucketAclInput, s3.GetBucketAclOutput]
-	getPolicyStatus      call[s3.GetBucketPolicyStatusInput, s3.GetBucketPolicyStatusOutput]
-	getPublicAccessBlock call[s3.GetPublicAccessBlockInput, s3.GetPublicAccessBlockOutput]
-	getObjectLock        call[s3.GetObjectLockConfigurationInput, s3.GetObjectLockConfigurationOutput]
-
-	presignGet func(ctx context.Context, in *s3.GetObjectInput, opts ...func(*s3.PresignOptions)) (*v4.PresignedHTTPRequest, error)
-}
-
 // do makes one call and classifies its error.
-func do[In, Out any](ctx context.Context, d *Driver, f call[In, Out], in *In) (*Out, error) {
+func do[In, Out any](
+	ctx context.Context, d *Driver, f func(context.Context, *In, ...func(*s3.Options)) (*Out, error), in *In,
+) (*Out, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -92,25 +59,11 @@ func (d *Driver) connect(ctx context.Context) error {
 		RequestChecksumCalculation:                aws.RequestChecksumCalculationWhenRequired,
 		ResponseChecksumValidation:                aws.ResponseChecksumValidationWhenRequired,
 		DisableLogOutputChecksumValidationSkipped: true,
-		ContinueHeaderThresholdBytes:              -1,
 	}
 	if d.opt.Endpoint != "" {
 		options.BaseEndpoint = aws.String(d.opt.Endpoint)
 	}
-	c := s3.New(options)
-	d.calls = calls{
-		putObject: c.PutObject, headObject: c.HeadObject, getObject: c.GetObject, deleteObject: c.DeleteObject,
-		createUpload: c.CreateMultipartUpload, uploadPart: c.UploadPart, completeUpload: c.CompleteMultipartUpload,
-		abortUpload: c.AbortMultipartUpload, listUploads: c.ListMultipartUploads,
-		listObjects: c.ListObjectsV2, listVersions: c.ListObjectVersions,
-		createBucket: c.CreateBucket, putBucketVersioning: c.PutBucketVersioning,
-		putBucketEncryption: c.PutBucketEncryption, putPublicAccessBlock: c.PutPublicAccessBlock,
-		getBucketVersioning: c.GetBucketVersioning, getBucketEncryption: c.GetBucketEncryption,
-		getBucketLogging: c.GetBucketLogging, getBucketLifecycle: c.GetBucketLifecycleConfiguration,
-		getBucketACL: c.GetBucketAcl, getPolicyStatus: c.GetBucketPolicyStatus,
-		getPublicAccessBlock: c.GetPublicAccessBlock, getObjectLock: c.GetObjectLockConfiguration,
-		presignGet: s3.NewPresignClient(c).PresignGetObject,
-	}
+	d.client = s3.New(options)
 	return nil
 }
 
@@ -146,8 +99,11 @@ func (d *Driver) transport(roots *x509.CertPool) *http.Transport {
 		TLSHandshakeTimeout: 30 * time.Second,
 		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1: parts go in parallel connections
 		DisableCompression:  true,
-		MaxIdleConnsPerHost: 2 * (d.opt.Parts + 1),
-		IdleConnTimeout:     min(30*time.Second, d.opt.Stall/2), // the read of an idle connection must not run into its stall
+		// Large bodies wait that long for the server's word: a name that is taken then costs no upload, and a server that
+		// answers before it has read everything is heard.
+		ExpectContinueTimeout: time.Second,
+		MaxIdleConnsPerHost:   2 * (d.opt.Parts + 1),
+		IdleConnTimeout:       min(30*time.Second, d.opt.Stall/2), // the read of an idle connection must not run into its stall
 	}
 }
 

@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"sync/atomic"
@@ -48,17 +49,24 @@ func (d *Driver) taken(ctx context.Context, c *condition, key string) (bool, err
 	if c.is() == obeyed {
 		return false, nil
 	}
-	_, err := do(ctx, d, d.calls.headObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(key)})
-	switch {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case errors.Is(err, fs.ErrPermission) && c.is() == unknown:
+	there, err := d.look(ctx, key)
+	if errors.Is(err, fs.ErrPermission) && c.is() == unknown {
 		// Credentials that may not list get this for a missing name as well. The condition is sent all the same.
 		return false, nil
 	}
-	return false, err
+	return there, err
+}
+
+// look asks whether key is there.
+func (d *Driver) look(ctx context.Context, key string) (bool, error) {
+	_, err := do(ctx, d, d.client.HeadObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(key)})
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for the name: %w", err)
+	}
+	return true, nil
 }
 
 // exists reports whether err is the server's word that the name is taken.

@@ -54,7 +54,7 @@ func (d *Driver) delete(ctx context.Context, key string) error {
 }
 
 func (d *Driver) deleteVersion(ctx context.Context, key string, id *string) error {
-	_, err := do(ctx, d, d.calls.deleteObject, &s3.DeleteObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
+	_, err := do(ctx, d, d.client.DeleteObject, &s3.DeleteObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
 	if err == nil || code(err) == "NoSuchKey" || code(err) == "NoSuchVersion" {
 		return nil
 	}
@@ -69,7 +69,7 @@ func (d *Driver) retained(ctx context.Context, key string, id *string, refusal e
 	if s := status(refusal); s < 400 || s >= 500 {
 		return nil
 	}
-	out, err := do(ctx, d, d.calls.headObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
+	out, err := do(ctx, d, d.client.HeadObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
 	switch {
 	case err != nil:
 		return nil // then the refusal is all that is known
@@ -86,7 +86,7 @@ func (d *Driver) Sweep(ctx context.Context, age time.Duration) (n int, what stri
 	what = "unfinished uploads"
 	in := &s3.ListMultipartUploadsInput{Bucket: d.bucket, Prefix: aws.String(d.opt.Prefix)}
 	for {
-		out, err := do(ctx, d, d.calls.listUploads, in)
+		out, err := do(ctx, d, d.client.ListMultipartUploads, in)
 		if err != nil {
 			return n, what, fmt.Errorf("list unfinished uploads: %w", err)
 		}
@@ -111,7 +111,7 @@ func (d *Driver) Sweep(ctx context.Context, age time.Duration) (n int, what stri
 
 // abort gives up one upload; one that is not there is a success.
 func (d *Driver) abort(ctx context.Context, key, id string) error {
-	_, err := do(ctx, d, d.calls.abortUpload, &s3.AbortMultipartUploadInput{Bucket: d.bucket, Key: aws.String(key), UploadId: aws.String(id)})
+	_, err := do(ctx, d, d.client.AbortMultipartUpload, &s3.AbortMultipartUploadInput{Bucket: d.bucket, Key: aws.String(key), UploadId: aws.String(id)})
 	if code(err) == "NoSuchUpload" {
 		return nil
 	}

@@ -86,7 +86,7 @@ func (d *Driver) classify(ctx context.Context, err error) error {
 		f.text = fmt.Sprintf("%s (HTTP %d)", f.text, f.status)
 	}
 	var hint string
-	f.kind, hint = f.sort()
+	hint, f.kind = f.sort()
 	if hint != "" {
 		return holdfast.WithHint(f, hint)
 	}
@@ -136,48 +136,48 @@ func (d *Driver) later(f *fault, response *smithyhttp.ResponseError) error {
 	return f
 }
 
-// sort finds the sentinel for what the server said, and what to do about it. Codes are those of the S3 API reference,
+// sort finds what to do about what the server said, and its sentinel. Codes are those of the S3 API reference,
 // "Error responses"; XMinio… are MinIO's.
-func (f *fault) sort() (kind error, hint string) {
+func (f *fault) sort() (hint string, kind error) {
 	switch f.code {
 	case "NoSuchBucket":
-		return store.ErrNoStore, ""
+		return "", store.ErrNoStore
 	case "NoSuchKey", "NotFound", "NoSuchVersion":
-		return fs.ErrNotExist, ""
+		return "", fs.ErrNotExist
 	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "XMinioDiskFull":
-		return store.ErrFull, "delete what is not needed, or raise the quota of the bucket or account"
+		return "delete what is not needed, or raise the quota of the bucket or account", store.ErrFull
 	case "InvalidAccessKeyId":
-		return fs.ErrPermission, "the server does not know this access key: correct access_key, or the endpoint"
+		return "the server does not know this access key: correct access_key, or the endpoint", fs.ErrPermission
 	case "SignatureDoesNotMatch":
-		return fs.ErrPermission, "correct secret_key; if it is right, correct region and endpoint"
+		return "correct secret_key; if it is right, correct region and endpoint", fs.ErrPermission
 	case "ExpiredToken", "TokenRefreshRequired":
-		return fs.ErrPermission, "the session token has expired: get new temporary credentials"
+		return "the session token has expired: get new temporary credentials", fs.ErrPermission
 	case "InvalidToken":
-		return fs.ErrPermission, "the session token is not valid: leave session_token out with permanent keys"
+		return "the session token is not valid: leave session_token out with permanent keys", fs.ErrPermission
 	case "RequestTimeTooSkewed", "RequestExpired":
-		return fs.ErrPermission, "set the clock of this host: it is too far from the server's"
+		return "set the clock of this host: it is too far from the server's", fs.ErrPermission
 	case "AccountProblem", "AllAccessDisabled", "NotSignedUp":
-		return fs.ErrPermission, "look at the account at the provider: it takes no requests"
+		return "look at the account at the provider: it takes no requests", fs.ErrPermission
 	case "InvalidObjectState":
-		return fs.ErrPermission, "the object is in an archive class: have the provider bring it back first"
+		return "the object is in an archive class: have the provider bring it back first", fs.ErrPermission
 	case "AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException":
-		return holdfast.ErrUsage, "the bucket is in another region: correct region, and endpoint if one is given"
+		return "the bucket is in another region: correct region, and endpoint if one is given", holdfast.ErrUsage
 	case "InvalidBucketName":
-		return holdfast.ErrUsage, "correct bucket"
+		return "correct bucket", holdfast.ErrUsage
 	case "EntityTooLarge":
-		return holdfast.ErrUsage, "raise part_size, or lower it if it is beyond what the server takes"
+		return "raise part_size, or lower it if it is beyond what the server takes", holdfast.ErrUsage
 	case "KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException":
-		return holdfast.ErrUsage, "correct kms_key: the server cannot use it"
+		return "correct kms_key: the server cannot use it", holdfast.ErrUsage
 	}
 	switch {
 	case f.status == http.StatusInsufficientStorage:
-		return store.ErrFull, "delete what is not needed, or raise the quota of the bucket or account"
+		return "delete what is not needed, or raise the quota of the bucket or account", store.ErrFull
 	case f.status == http.StatusForbidden && strings.Contains(strings.ToLower(f.text), "storage cap exceeded"):
-		return store.ErrFull, "raise the storage cap at the provider"
+		return "raise the storage cap at the provider", store.ErrFull
 	case f.status == http.StatusForbidden, f.status == http.StatusUnauthorized:
-		return fs.ErrPermission, "give these credentials the rights of their role: the policies are in docs/s3.md"
+		return "give these credentials the rights of their role: the policies are in docs/s3.md", fs.ErrPermission
 	case f.status == http.StatusMovedPermanently, f.status == http.StatusTemporaryRedirect && f.code == "":
-		return holdfast.ErrUsage, "the bucket is in another region: correct region, and endpoint if one is given"
+		return "the bucket is in another region: correct region, and endpoint if one is given", holdfast.ErrUsage
 	}
-	return nil, ""
+	return "", nil
 }

@@ -39,7 +39,7 @@ func (d *Driver) link(ctx context.Context, key string, expires time.Duration) (h
 	if err != nil {
 		return holdfast.Secret{}, err
 	}
-	request, err := d.calls.presignGet(ctx, &s3.GetObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id}, s3.WithPresignExpires(expires))
+	request, err := s3.NewPresignClient(d.client).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id}, s3.WithPresignExpires(expires))
 	if err != nil {
 		return holdfast.Secret{}, d.classify(ctx, err)
 	}

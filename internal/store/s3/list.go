@@ -15,7 +15,7 @@ import (
 )
 
 // List yields every object whose name begins with prefix, ordered by name. In a bucket with versions it also yields what
-// a delete marker hides. Names that store.CheckName refuses were put by somebody else, and are left out.
+// a delete marker hides. Names that store.CheckName refuses were put by somebody else, and are left out, as is a probe.
 func (d *Driver) List(ctx context.Context, prefix string) iter.Seq2[store.Object, error] {
 	return func(yield func(store.Object, error) bool) {
 		objects := d.listObjects
@@ -26,7 +26,7 @@ func (d *Driver) List(ctx context.Context, prefix string) iter.Seq2[store.Object
 		for object, err := range objects(ctx, d.key(prefix)) {
 			if err == nil {
 				object.Name = strings.TrimPrefix(object.Name, d.opt.Prefix)
-				if store.CheckName(object.Name) != nil {
+				if store.CheckName(object.Name) != nil || isProbe(object.Name) {
 					continue
 				}
 				if object.Name <= last {
@@ -50,7 +50,7 @@ func (d *Driver) listObjects(ctx context.Context, prefix string) iter.Seq2[store
 	return func(yield func(store.Object, error) bool) {
 		in := &s3.ListObjectsV2Input{Bucket: d.bucket, Prefix: aws.String(prefix), EncodingType: types.EncodingTypeUrl}
 		for {
-			out, err := do(ctx, d, d.calls.listObjects, in)
+			out, err := do(ctx, d, d.client.ListObjectsV2, in)
 			if err != nil {
 				yield(store.Object{}, err)
 				return

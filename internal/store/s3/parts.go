@@ -25,13 +25,28 @@ func (u *upload) inParts(ctx context.Context, first []byte) error {
 	}
 	if err != nil || u.confirmed {
 		// What is left of it would be paid for. Where this fails Sweep finds it later.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
-		defer cancel()
-		if aborted := u.d.abort(ctx, u.key, id); err != nil && aborted != nil {
+		if aborted := u.giveUp(ctx, id); err != nil && aborted != nil {
 			err = errors.Join(err, fmt.Errorf("give up the upload: %w", aborted))
 		}
 	}
 	return err
+}
+
+// giveUp aborts the upload. A server that is still busy with a part which nobody waits for any more may make the upload
+// anew, so that it is asked.
+func (u *upload) giveUp(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	return u.d.opt.Retrier.Do(ctx, func() (bool, error) {
+		if err := u.d.abort(ctx, u.key, id); err != nil {
+			return true, err
+		}
+		_, err := do(ctx, u.d, u.d.client.ListParts, &s3.ListPartsInput{Bucket: u.d.bucket, Key: aws.String(u.key), UploadId: aws.String(id)})
+		if err == nil {
+			return true, errors.New("it is still there")
+		}
+		return false, nil // gone, or not to be seen
+	})
 }
 
 // begin asks for an upload, and says whether it has checksums.
@@ -46,7 +61,7 @@ func (u *upload) begin(ctx context.Context) (id string, checked bool, err error)
 		if checked = !d.plain.Load(); checked {
 			in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc32c, types.ChecksumTypeFullObject
 		}
-		out, err := do(ctx, d, d.calls.createUpload, in)
+		out, err := do(ctx, d, d.client.CreateMultipartUpload, in)
 		if err != nil {
 			d.learnChecksums(err)
 			return true, err
@@ -144,7 +159,7 @@ func (u *upload) sendPart(ctx context.Context, id string, checked bool, part *ty
 	return d.opt.Retrier.Do(ctx, func() (bool, error) {
 		body := newAttempt(data)
 		defer body.end()
-		out, err := do(ctx, d, d.calls.uploadPart, &s3.UploadPartInput{
+		out, err := do(ctx, d, d.client.UploadPart, &s3.UploadPartInput{
 			Bucket: d.bucket, Key: aws.String(u.key), UploadId: aws.String(id), PartNumber: part.PartNumber,
 			Body: body, ContentLength: aws.Int64(int64(len(data))), ChecksumCRC32C: part.ChecksumCRC32C,
 		})
@@ -165,18 +180,13 @@ func (u *upload) complete(ctx context.Context, id string, checked bool, parts []
 	if checked {
 		in.ChecksumCRC32C, in.ChecksumType = aws.String(crcText(u.from.crc.Sum32())), types.ChecksumTypeFullObject
 	}
+	lost := false
 	err := d.opt.Retrier.Do(ctx, func() (bool, error) {
-		taken, err := d.taken(ctx, &d.completeCondition, u.key)
-		if err != nil {
-			return true, fmt.Errorf("look for the name: %w", err)
-		}
-		if taken {
-			err := d.confirm(ctx, u.key, u.from.sent)
-			u.confirmed = err == nil
+		if taken, err := u.takenBy(ctx, &d.completeCondition, lost, true); taken || err != nil {
 			return true, err
 		}
 		in.IfNoneMatch = d.completeCondition.header()
-		out, err := do(ctx, d, d.calls.completeUpload, in)
+		out, err := do(ctx, d, d.client.CompleteMultipartUpload, in)
 		if err == nil {
 			u.version, u.etag = out.VersionId, aws.ToString(out.ETag)
 			return false, nil
@@ -189,6 +199,7 @@ func (u *upload) complete(ctx context.Context, id string, checked bool, parts []
 			u.confirmed = true
 			return false, nil
 		}
+		lost = lost || status(err) == 0
 		return true, u.settle(ctx, &d.completeCondition, err)
 	})
 	if err != nil {

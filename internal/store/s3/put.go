@@ -33,7 +33,7 @@ func (d *Driver) put(ctx context.Context, key string, r io.Reader) error {
 	// Before a byte is taken: until then the caller may try again.
 	taken, err := d.taken(ctx, &d.putCondition, key)
 	if err != nil {
-		return fmt.Errorf("look for the name: %w", err)
+		return err
 	}
 	from := &source{ctx: ctx, r: r, sent: newSent()}
 	if taken {
@@ -112,24 +112,36 @@ func (u *upload) settle(ctx context.Context, c *condition, err error) error {
 
 // whole puts data in one request.
 func (u *upload) whole(ctx context.Context, data []byte) error {
-	d := u.d
-	tried := false
-	return d.opt.Retrier.Do(ctx, func() (bool, error) {
-		// The first look was before the bytes were taken. An attempt whose answer got lost may have made the object.
-		if tried {
-			taken, err := d.taken(ctx, &d.putCondition, u.key)
-			if err != nil {
-				return true, fmt.Errorf("look for the name: %w", err)
-			}
-			if taken {
-				err := d.confirm(ctx, u.key, u.from.sent)
-				u.confirmed = err == nil
-				return true, err
-			}
+	c := &u.d.putCondition
+	lost := false
+	return u.d.opt.Retrier.Do(ctx, func() (bool, error) {
+		// The first look was before the bytes were taken, which may be long ago.
+		if taken, err := u.takenBy(ctx, c, lost, c.is() != unknown); taken || err != nil {
+			return true, err
 		}
-		tried = true
-		return true, u.settle(ctx, &d.putCondition, u.once(ctx, data))
+		err := u.settle(ctx, c, u.once(ctx, data))
+		lost = lost || err != nil && status(err) == 0
+		return true, err
 	})
+}
+
+// takenBy looks whether the name is taken, and confirms what has it. An attempt without an answer may have made the object, or
+// have been cut off because there is one: after that it is looked for whatever the server obeys.
+func (u *upload) takenBy(ctx context.Context, c *condition, lost, ask bool) (taken bool, err error) {
+	switch {
+	case lost:
+		taken, err = u.d.look(ctx, u.key)
+	case ask:
+		taken, err = u.d.taken(ctx, c, u.key)
+	}
+	if err != nil || !taken {
+		return false, err
+	}
+	if err := u.d.confirm(ctx, u.key, u.from.sent); err != nil {
+		return true, err
+	}
+	u.confirmed = true
+	return true, nil
 }
 
 // once makes one PutObject.
@@ -146,7 +158,7 @@ func (u *upload) once(ctx context.Context, data []byte) error {
 	if !d.plain.Load() {
 		in.ChecksumCRC32C = aws.String(crcText(u.from.crc.Sum32()))
 	}
-	out, err := do(ctx, d, d.calls.putObject, in)
+	out, err := do(ctx, d, d.client.PutObject, in)
 	if err != nil {
 		d.learnChecksums(err)
 		return err
@@ -205,7 +217,7 @@ func (u *upload) verify(ctx context.Context) (again bool, err error) {
 			}
 		}
 	}
-	out, err := do(ctx, d, d.calls.headObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(u.key), VersionId: u.version})
+	out, err := do(ctx, d, d.client.HeadObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(u.key), VersionId: u.version})
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, errors.New("the server does not show what it has just stored")
 	}

@@ -46,7 +46,7 @@ func (d *Driver) read(ctx context.Context, key string, offset, length int64) (io
 	case offset > 0:
 		in.Range = aws.String(fmt.Sprintf("bytes=%d-", offset))
 	}
-	out, err := do(ctx, d, d.calls.getObject, in)
+	out, err := do(ctx, d, d.client.GetObject, in)
 	if status(err) == http.StatusRequestedRangeNotSatisfiable {
 		return http.NoBody, nil // at or beyond the end
 	}
@@ -61,12 +61,12 @@ func (d *Driver) read(ctx context.Context, key string, offset, length int64) (io
 
 // there returns nil when key is there, without reading it.
 func (d *Driver) there(ctx context.Context, key string, id *string) error {
-	_, err := do(ctx, d, d.calls.headObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
+	_, err := do(ctx, d, d.client.HeadObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	// An answer to HEAD does not say what is missing.
-	if _, bucket := do(ctx, d, d.calls.getBucketVersioning, &s3.GetBucketVersioningInput{Bucket: d.bucket}); errors.Is(bucket, store.ErrNoStore) {
+	if _, bucket := do(ctx, d, d.client.GetBucketVersioning, &s3.GetBucketVersioningInput{Bucket: d.bucket}); errors.Is(bucket, store.ErrNoStore) {
 		return bucket
 	}
 	return err

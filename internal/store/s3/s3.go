@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"holdfast"
 	"holdfast/internal/store"
@@ -155,7 +156,7 @@ func (opt Options) checkModes() error {
 // Driver is a store in a bucket. It is safe for concurrent use.
 type Driver struct {
 	opt    Options
-	calls  calls
+	client *s3.Client
 	keys   *keys
 	close  func()
 	parts  int32 // the most of one upload; a test lowers it
@@ -212,7 +213,7 @@ func (d *Driver) open(ctx context.Context) error {
 	}
 	if err == nil && d.opt.Create {
 		err = d.Probe(ctx)
-		if errors.Is(err, errIgnored) {
+		if errors.Is(err, ErrIgnored) {
 			err = nil // names are looked for first, and doctor tells
 		}
 	}

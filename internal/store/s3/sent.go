@@ -38,6 +38,11 @@ func crcText(sum uint32) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
 }
 
+// crcOf is the CRC32C of a short text.
+func crcOf(text string) string {
+	return crcText(crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
+}
+
 // is reports whether r has the bytes that were sent.
 func (s *sent) is(r io.Reader) (bool, error) {
 	stored := sha256.New()

@@ -29,7 +29,7 @@ func (d *Driver) askVersioning(ctx context.Context) error {
 	var out *s3.GetBucketVersioningOutput
 	err := d.opt.Retrier.Do(ctx, func() (bool, error) {
 		var err error
-		out, err = do(ctx, d, d.calls.getBucketVersioning, &s3.GetBucketVersioningInput{Bucket: d.bucket})
+		out, err = do(ctx, d, d.client.GetBucketVersioning, &s3.GetBucketVersioningInput{Bucket: d.bucket})
 		return !unsupported(err), err
 	})
 	switch {
@@ -56,7 +56,7 @@ type versionPage struct {
 
 // pageOfVersions asks for versions of keys that begin with prefix.
 func (d *Driver) pageOfVersions(ctx context.Context, prefix string, key, id *string) (versionPage, error) {
-	out, err := do(ctx, d, d.calls.listVersions, &s3.ListObjectVersionsInput{
+	out, err := do(ctx, d, d.client.ListObjectVersions, &s3.ListObjectVersionsInput{
 		Bucket: d.bucket, Prefix: aws.String(prefix), KeyMarker: key, VersionIdMarker: id, EncodingType: types.EncodingTypeUrl,
 	})
 	if err != nil {
