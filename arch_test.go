@@ -42,6 +42,7 @@ var floors = map[string]int{
 	"internal/keyring":                  2,
 
 	"internal/store/local":     3,
+	"internal/store/s3":        3,
 	"internal/source/postgres": 3,
 	"internal/source/sqlite":   3,
 	"internal/source/files":    3,
@@ -69,7 +70,10 @@ var testOnly = map[string]bool{
 const testOnlyFloor = 5
 
 // drivers are named in driverWiring alone: nothing else may know which ones exist.
-var drivers = []string{"internal/store/local", "internal/source/postgres", "internal/source/sqlite", "internal/source/files"}
+var drivers = []string{
+	"internal/store/local", "internal/store/s3",
+	"internal/source/postgres", "internal/source/sqlite", "internal/source/files",
+}
 
 const driverWiring = "internal/cli/wire.go"
 

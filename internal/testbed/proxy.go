@@ -190,8 +190,8 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		p.drip(w, r, answer.Body)
 	case CutAnswer:
 		length, _ := strconv.ParseInt(answer.Header.Get("Content-Length"), 10, 64) // 0: cut at once
-		_, _ = io.CopyN(w, answer.Body, length/2)                                   // the client may have gone
-		_ = http.NewResponseController(w).Flush()                                   // as above
+		_, _ = io.CopyN(w, answer.Body, length/2)                                  // the client may have gone
+		_ = http.NewResponseController(w).Flush()                                  // as above
 		reset(w)
 	default:
 		_, _ = io.Copy(w, answer.Body) // the client may have gone
