@@ -69,14 +69,23 @@ func (d *Driver) retained(ctx context.Context, key string, id *string, refusal e
 	if s := status(refusal); s < 400 || s >= 500 {
 		return nil
 	}
-	out, err := do(ctx, d, d.client.HeadObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
-	switch {
-	case err != nil:
-		return nil // then the refusal is all that is known
-	case out.ObjectLockLegalHoldStatus == types.ObjectLockLegalHoldStatusOn:
+	// What cannot be asked is no lock: then the refusal is all that is known.
+	head, err := do(ctx, d, d.client.HeadObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
+	if err == nil && head.ObjectLockLegalHoldStatus == types.ObjectLockLegalHoldStatusOn {
 		return &store.RetainedError{}
-	case out.ObjectLockRetainUntilDate != nil && out.ObjectLockRetainUntilDate.After(d.opt.Now()):
-		return &store.RetainedError{Until: *out.ObjectLockRetainUntilDate}
+	}
+	var until *time.Time
+	if err == nil {
+		until = head.ObjectLockRetainUntilDate
+	}
+	if until == nil { // versitygw tells of old versions only so
+		lock, err := do(ctx, d, d.client.GetObjectRetention, &s3.GetObjectRetentionInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
+		if err == nil && lock.Retention != nil {
+			until = lock.Retention.RetainUntilDate
+		}
+	}
+	if until != nil && until.After(d.opt.Now()) {
+		return &store.RetainedError{Until: *until}
 	}
 	return nil
 }

@@ -146,7 +146,7 @@ func (f *fault) sort() (hint string, kind error) {
 		return "", fs.ErrNotExist
 	case "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "XMinioDiskFull":
 		return "delete what is not needed, or raise the quota of the bucket or account", store.ErrFull
-	case "InvalidAccessKeyId":
+	case "InvalidAccessKeyId", "XAdminUserNotFound": // the second one is versitygw's
 		return "the server does not know this access key: correct access_key, or the endpoint", fs.ErrPermission
 	case "SignatureDoesNotMatch":
 		return "correct secret_key; if it is right, correct region and endpoint", fs.ErrPermission
@@ -170,6 +170,8 @@ func (f *fault) sort() (hint string, kind error) {
 		return "correct kms_key: the server cannot use it", holdfast.ErrUsage
 	}
 	switch {
+	case f.code == "InvalidRequest" && strings.Contains(f.text, "ObjectLockConfiguration"):
+		return "make a bucket with object lock, or leave lock out", holdfast.ErrUsage
 	case f.status == http.StatusInsufficientStorage:
 		return "delete what is not needed, or raise the quota of the bucket or account", store.ErrFull
 	case f.status == http.StatusForbidden && strings.Contains(strings.ToLower(f.text), "storage cap exceeded"):

@@ -57,7 +57,7 @@ func (u *upload) begin(ctx context.Context) (id string, checked bool, err error)
 			Bucket: d.bucket, Key: aws.String(u.key), ContentType: aws.String(contentType), StorageClass: types.StorageClass(d.opt.StorageClass),
 		}
 		in.ServerSideEncryption, in.SSEKMSKeyId = d.encryption()
-		in.ObjectLockMode, in.ObjectLockRetainUntilDate = d.lock()
+		in.ObjectLockMode, in.ObjectLockRetainUntilDate = u.lock()
 		if checked = !d.plain.Load(); checked {
 			in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc32c, types.ChecksumTypeFullObject
 		}

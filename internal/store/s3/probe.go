@@ -108,14 +108,20 @@ func (d *Driver) probePut(ctx context.Context, key string) (int, error) {
 
 // probeComplete completes an upload over the object of probePut.
 func (d *Driver) probeComplete(ctx context.Context, key string) (int, error) {
-	u := &upload{d: d, key: key}
+	u := &upload{d: d, key: key, unlocked: true}
 	id, checked, err := u.begin(ctx)
 	if err != nil {
 		return unknown, err
 	}
 	part := types.CompletedPart{PartNumber: aws.Int32(1)}
+	completed := false
+	defer func() {
+		if !completed {
+			_ = u.giveUp(ctx, id) // what a probe leaves is what Sweep is for
+		}
+	}()
 	if err := u.sendPart(ctx, id, checked, &part, []byte("It does not.\n")); err != nil {
-		return unknown, errors.Join(err, d.abort(ctx, key, id))
+		return unknown, err
 	}
 	in := &s3.CompleteMultipartUploadInput{
 		Bucket: d.bucket, Key: aws.String(key), UploadId: aws.String(id), IfNoneMatch: aws.String("*"),
@@ -124,14 +130,18 @@ func (d *Driver) probeComplete(ctx context.Context, key string) (int, error) {
 	if checked {
 		in.ChecksumType = types.ChecksumTypeFullObject
 	}
-	_, err = do(ctx, d, d.client.CompleteMultipartUpload, in)
+	err = d.opt.Retrier.Do(ctx, func() (bool, error) {
+		_, err := do(ctx, d, d.client.CompleteMultipartUpload, in)
+		return !exists(err) && !unsupported(err), err
+	})
 	switch {
 	case err == nil:
+		completed = true
 		return ignored, nil
 	case exists(err):
-		return obeyed, d.abort(ctx, key, id)
+		return obeyed, nil
 	case unsupported(err):
-		return refused, d.abort(ctx, key, id)
+		return refused, nil
 	}
-	return unknown, errors.Join(err, d.abort(ctx, key, id))
+	return unknown, err
 }

@@ -69,6 +69,8 @@ type upload struct {
 	d    *Driver
 	key  string
 	from *source
+	// unlocked: without a lock of its own, so that it can be deleted again.
+	unlocked bool
 
 	version   *string // of what was stored, where there are versions
 	etag      string  // of what was stored, to know it again
@@ -154,7 +156,7 @@ func (u *upload) once(ctx context.Context, data []byte) error {
 		ContentType: aws.String(contentType), IfNoneMatch: d.putCondition.header(), StorageClass: types.StorageClass(d.opt.StorageClass),
 	}
 	in.ServerSideEncryption, in.SSEKMSKeyId = d.encryption()
-	in.ObjectLockMode, in.ObjectLockRetainUntilDate = d.lock()
+	in.ObjectLockMode, in.ObjectLockRetainUntilDate = u.lock()
 	if !d.plain.Load() {
 		in.ChecksumCRC32C = aws.String(crcText(u.from.crc.Sum32()))
 	}
@@ -193,12 +195,13 @@ func (d *Driver) encryption() (types.ServerSideEncryption, *string) {
 	return "", nil
 }
 
-func (d *Driver) lock() (types.ObjectLockMode, *time.Time) {
-	if d.opt.LockMode == "" {
+func (u *upload) lock() (types.ObjectLockMode, *time.Time) {
+	opt := u.d.opt
+	if opt.LockMode == "" || u.unlocked {
 		return "", nil
 	}
-	until := d.opt.Now().Add(d.opt.LockFor).UTC()
-	return types.ObjectLockMode(strings.ToUpper(d.opt.LockMode)), &until
+	until := opt.Now().Add(opt.LockFor).UTC()
+	return types.ObjectLockMode(strings.ToUpper(opt.LockMode)), &until
 }
 
 // verify asks the server for the size of what was stored, and in a bucket with versions whether it is the first of its
