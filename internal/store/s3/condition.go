@@ -34,14 +34,16 @@ func (c *condition) header() *string {
 	return aws.String("*")
 }
 
-// learn takes in how a call that carried the condition ended.
-func (c *condition) learn(err error) {
+// learn takes in how a call that carried the condition ended, and reports whether the same call may succeed now because it
+// goes without. The name was looked for before, since nothing was known.
+func (c *condition) learn(err error) (without bool) {
 	switch {
-	case status(err) == http.StatusPreconditionFailed:
+	case exists(err):
 		c.found(obeyed)
-	case status(err) == http.StatusNotImplemented && c.is() == unknown:
-		c.found(refused)
+	case status(err) == http.StatusNotImplemented:
+		return c.state.CompareAndSwap(unknown, refused)
 	}
+	return false
 }
 
 // taken reports whether key is there. Only where the condition is not relied upon it is asked.

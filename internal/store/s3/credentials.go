@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,20 +41,13 @@ func (k *keys) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, text := range []string{found.SecretAccessKey, found.SessionToken, found.AccessKeyID} {
-		if text != "" && !containsText(k.seen, text) {
-			k.seen = append(k.seen, text)
+		for _, form := range []string{text, url.QueryEscape(text)} {
+			if form != "" && !slices.Contains(k.seen, form) {
+				k.seen = append(k.seen, form)
+			}
 		}
 	}
 	return found, nil
-}
-
-func containsText(all []string, text string) bool {
-	for _, one := range all {
-		if one == text {
-			return true
-		}
-	}
-	return false
 }
 
 // mask takes what was handed out from text.

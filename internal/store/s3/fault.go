@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,11 +78,15 @@ func (d *Driver) classify(ctx context.Context, err error) error {
 	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {
-		f.text, f.kind = d.keys.mask(scrub(plainText(err))), cause(err)
+		f.text, f.kind = scrub(d.keys.mask(plainText(err))), cause(err)
+		var untrusted *tls.CertificateVerificationError
+		if errors.As(err, &untrusted) {
+			return holdfast.WithHint(f, "give ca_file if the server has an authority of its own; else somebody may stand in between")
+		}
 		return d.later(f, response)
 	}
 	f.code = api.ErrorCode()
-	f.text = d.keys.mask(scrub(f.code + ": " + api.ErrorMessage()))
+	f.text = scrub(d.keys.mask(f.code + ": " + api.ErrorMessage()))
 	if f.status > 0 {
 		f.text = fmt.Sprintf("%s (HTTP %d)", f.text, f.status)
 	}

@@ -62,8 +62,11 @@ func (u *upload) begin(ctx context.Context) (id string, checked bool, err error)
 			in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc32c, types.ChecksumTypeFullObject
 		}
 		out, err := do(ctx, d, d.client.CreateMultipartUpload, in)
+		if err != nil && d.learnChecksums(err) {
+			in.ChecksumAlgorithm, in.ChecksumType, checked = "", "", false
+			out, err = do(ctx, d, d.client.CreateMultipartUpload, in)
+		}
 		if err != nil {
-			d.learnChecksums(err)
 			return true, err
 		}
 		if id = aws.ToString(out.UploadId); id == "" {
@@ -187,6 +190,10 @@ func (u *upload) complete(ctx context.Context, id string, checked bool, parts []
 		}
 		in.IfNoneMatch = d.completeCondition.header()
 		out, err := do(ctx, d, d.client.CompleteMultipartUpload, in)
+		if d.completeCondition.learn(err) {
+			in.IfNoneMatch = nil
+			out, err = do(ctx, d, d.client.CompleteMultipartUpload, in)
+		}
 		if err == nil {
 			u.version, u.etag = out.VersionId, aws.ToString(out.ETag)
 			return false, nil
@@ -200,7 +207,7 @@ func (u *upload) complete(ctx context.Context, id string, checked bool, parts []
 			return false, nil
 		}
 		lost = lost || status(err) == 0
-		return true, u.settle(ctx, &d.completeCondition, err)
+		return true, u.settle(ctx, err)
 	})
 	if err != nil {
 		return fmt.Errorf("complete the upload: %w", err)

@@ -91,7 +91,11 @@ func (d *Driver) probePut(ctx context.Context, key string) (int, error) {
 				in.ChecksumCRC32C = aws.String(crcOf(content))
 			}
 			_, err := do(ctx, d, d.client.PutObject, in)
-			d.learnChecksums(err)
+			if d.learnChecksums(err) {
+				in.ChecksumCRC32C = nil
+				in.Body = strings.NewReader(content)
+				_, err = do(ctx, d, d.client.PutObject, in)
+			}
 			return !exists(err) && !unsupported(err), err
 		})
 		switch {

@@ -100,8 +100,7 @@ func (d *Driver) confirm(ctx context.Context, key string, s *sent) error {
 }
 
 // settle ends an attempt that made an object, or was refused because there is one.
-func (u *upload) settle(ctx context.Context, c *condition, err error) error {
-	c.learn(err)
+func (u *upload) settle(ctx context.Context, err error) error {
 	if !exists(err) {
 		return err
 	}
@@ -121,7 +120,7 @@ func (u *upload) whole(ctx context.Context, data []byte) error {
 		if taken, err := u.takenBy(ctx, c, lost, c.is() != unknown); taken || err != nil {
 			return true, err
 		}
-		err := u.settle(ctx, c, u.once(ctx, data))
+		err := u.settle(ctx, u.once(ctx, data))
 		lost = lost || err != nil && status(err) == 0
 		return true, err
 	})
@@ -133,6 +132,9 @@ func (u *upload) takenBy(ctx context.Context, c *condition, lost, ask bool) (tak
 	switch {
 	case lost:
 		taken, err = u.d.look(ctx, u.key)
+		if errors.Is(err, fs.ErrPermission) {
+			err = nil // as in taken
+		}
 	case ask:
 		taken, err = u.d.taken(ctx, c, u.key)
 	}
@@ -146,40 +148,44 @@ func (u *upload) takenBy(ctx context.Context, c *condition, lost, ask bool) (tak
 	return true, nil
 }
 
-// once makes one PutObject.
+// once makes one PutObject; what the server does not know at all is left out and does not count as an attempt.
 func (u *upload) once(ctx context.Context, data []byte) error {
 	d := u.d
-	body := newAttempt(data)
-	defer body.end()
-	in := &s3.PutObjectInput{
-		Bucket: d.bucket, Key: aws.String(u.key), Body: body, ContentLength: aws.Int64(int64(len(data))),
-		ContentType: aws.String(contentType), IfNoneMatch: d.putCondition.header(), StorageClass: types.StorageClass(d.opt.StorageClass),
+	for {
+		body := newAttempt(data)
+		in := &s3.PutObjectInput{
+			Bucket: d.bucket, Key: aws.String(u.key), Body: body, ContentLength: aws.Int64(int64(len(data))),
+			ContentType: aws.String(contentType), IfNoneMatch: d.putCondition.header(), StorageClass: types.StorageClass(d.opt.StorageClass),
+		}
+		in.ServerSideEncryption, in.SSEKMSKeyId = d.encryption()
+		in.ObjectLockMode, in.ObjectLockRetainUntilDate = u.lock()
+		if !d.plain.Load() {
+			in.ChecksumCRC32C = aws.String(crcText(u.from.crc.Sum32()))
+		}
+		out, err := do(ctx, d, d.client.PutObject, in)
+		body.end()
+		if err == nil {
+			u.version, u.etag = out.VersionId, aws.ToString(out.ETag)
+			return nil
+		}
+		if !d.learnChecksums(err) && !d.putCondition.learn(err) {
+			return err
+		}
 	}
-	in.ServerSideEncryption, in.SSEKMSKeyId = d.encryption()
-	in.ObjectLockMode, in.ObjectLockRetainUntilDate = u.lock()
-	if !d.plain.Load() {
-		in.ChecksumCRC32C = aws.String(crcText(u.from.crc.Sum32()))
-	}
-	out, err := do(ctx, d, d.client.PutObject, in)
-	if err != nil {
-		d.learnChecksums(err)
-		return err
-	}
-	u.version, u.etag = out.VersionId, aws.ToString(out.ETag)
-	return nil
 }
 
 const contentType = "application/octet-stream"
 
-// learnChecksums sends none from now on when the server has refused them.
-func (d *Driver) learnChecksums(err error) {
+// learnChecksums sends none from now on when the server has refused them, and reports whether that is new.
+func (d *Driver) learnChecksums(err error) bool {
 	if status(err) != http.StatusBadRequest && status(err) != http.StatusNotImplemented {
-		return
+		return false
 	}
 	text := strings.ToLower(err.Error())
-	if strings.Contains(text, "checksum") && !strings.Contains(text, "match") && code(err) != "BadDigest" {
-		d.plain.Store(true)
+	if !strings.Contains(text, "checksum") || strings.Contains(text, "match") || code(err) == "BadDigest" {
+		return false
 	}
+	return d.plain.CompareAndSwap(false, true)
 }
 
 func (d *Driver) encryption() (types.ServerSideEncryption, *string) {

@@ -39,6 +39,7 @@ const (
 	largestPart     = 5 << 30 // of S3, for a single PutObject as well
 	defaultParts    = 4
 	mostParts       = 10_000 // of one upload
+	mostAtScaleway  = 1_000  // says its documentation
 	defaultRegion   = "us-east-1"
 )
 
@@ -72,7 +73,8 @@ type Options struct {
 	LockMode string
 	LockFor  time.Duration
 	// PartSize is in bytes, 5 MiB to 5 GiB. 0: 16 MiB. What is smaller goes in one request; a stream may have 10,000
-	// parts, which are 156 GiB at 16 MiB, and fails with a hint at the one after.
+	// parts (1,000 at Scaleway), which are 156 GiB at 16 MiB, and fails with a hint at the one after: larger parts would
+	// take more memory than was asked for.
 	PartSize int64
 	// Parts is how many parts of a stream are under way at once. 0: 4. The memory of one Put is (Parts+1)*PartSize.
 	Parts int
@@ -162,10 +164,9 @@ type Driver struct {
 	parts  int32 // the most of one upload; a test lowers it
 	bucket *string
 
-	// versioned: the bucket keeps, or once kept, versions. Asked once: a bucket with versions never loses them.
+	// versioned: the bucket keeps, or once kept, versions. Asked once: a bucket never loses the ones it has. Where it cannot
+	// be asked it counts as not versioned, and doctor tells.
 	versioned bool
-	// versioningUnread is why versioning could not be read; it counts as not versioned then.
-	versioningUnread error
 
 	putCondition      condition // of PutObject
 	completeCondition condition // of CompleteMultipartUpload
@@ -188,6 +189,9 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 		return nil, fmt.Errorf("open bucket %s: %w", opt.Bucket, err)
 	}
 	d := &Driver{opt: opt, parts: mostParts, bucket: aws.String(opt.Bucket)}
+	if strings.HasSuffix(hostOf(opt.Endpoint), ".scw.cloud") {
+		d.parts = mostAtScaleway // told here, since there it would be told only after the bytes were sent
+	}
 	if err := d.open(ctx); err != nil {
 		if d.close != nil {
 			d.close()

@@ -32,15 +32,13 @@ func (d *Driver) askVersioning(ctx context.Context) error {
 		out, err = do(ctx, d, d.client.GetBucketVersioning, &s3.GetBucketVersioningInput{Bucket: d.bucket})
 		return !unsupported(err), err
 	})
-	switch {
-	case err == nil:
-		d.versioned = out.Status != ""
-	case code(err) == "AccessDenied" || unsupported(err):
-		d.versioningUnread = err
-	default:
-		return err
+	if code(err) == "AccessDenied" || unsupported(err) {
+		return nil
 	}
-	return nil
+	if err == nil {
+		d.versioned = out.Status != ""
+	}
+	return err
 }
 
 // unsupported reports whether the server has no such call.
