@@ -258,7 +258,7 @@ func TestRefusedCondition(t *testing.T) {
 		Match:   func(r *http.Request) bool { return r.Header.Get("If-None-Match") != "" },
 		Failure: testbed.Answer, Status: 501, Body: xmlError("NotImplemented", "A header you provided implies functionality that is not implemented"), Times: -1,
 	})
-	opt.PartSize = part
+	opt.PartSize, opt.Retrier = part, store.NewRetrier(1, 1)
 	makeBucket(t, server, opt.Bucket)
 	d := open(t, opt)
 	for _, size := range []int{10, part + 10} {
@@ -285,7 +285,7 @@ func TestRefusedChecksums(t *testing.T) {
 		},
 		Failure: testbed.Answer, Status: 400, Body: xmlError("InvalidArgument", "Unsupported header 'x-amz-checksum-crc32c' received for this API call."), Times: -1,
 	})
-	opt.PartSize = part
+	opt.PartSize, opt.Retrier = part, store.NewRetrier(1, 1)
 	d := create(t, opt)
 	for _, size := range []int{10, part + 10} {
 		name, data := fmt.Sprintf("a/%d", size), sample(size, 1)
