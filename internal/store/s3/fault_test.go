@@ -71,6 +71,7 @@ func TestEveryRequestMayFail(t *testing.T) {
 		for kind, size := range map[string]int{"whole": 70_000, "parts": part + 10} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
+				fault := fault // each has its own Nth
 				for nth := 1; ; nth++ {
 					proxy, opt := through(t, server)
 					opt.PartSize, opt.Create = part, true
