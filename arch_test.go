@@ -43,6 +43,7 @@ var floors = map[string]int{
 	"internal/keyring":                  2,
 
 	"internal/store/local":     3,
+	"internal/store/s3":        3,
 	"internal/source/postgres": 3,
 	"internal/source/sqlite":   3,
 	"internal/source/files":    3,
@@ -70,7 +71,10 @@ var testOnly = map[string]bool{
 const testOnlyFloor = 5
 
 // drivers are named in driverWiring alone: nothing else may know which ones exist.
-var drivers = []string{"internal/store/local", "internal/source/postgres", "internal/source/sqlite", "internal/source/files"}
+var drivers = []string{
+	"internal/store/local", "internal/store/s3",
+	"internal/source/postgres", "internal/source/sqlite", "internal/source/files",
+}
 
 // driverWiring are the two files: one for sources, one for stores.
 var driverWiring = []string{"internal/cli/wire.go", "internal/cli/wirestore.go"}

