@@ -21,7 +21,7 @@ func (d *Driver) Delete(ctx context.Context, name string) error {
 		if err := d.check(s); err != nil {
 			return err
 		}
-		info, err := s.sftp.Lstat(d.at(name))
+		info, err := d.lookup(s, name)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
 			return nil
 		}

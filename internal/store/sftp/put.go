@@ -79,7 +79,7 @@ func (d *Driver) retry(ctx context.Context, op func(s *session) error) error {
 
 // taken reports whether an object has the name. A folder of that name is an error.
 func (d *Driver) taken(s *session, name string) (bool, error) {
-	info, err := s.sftp.Lstat(d.at(name))
+	info, err := d.lookup(s, name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
@@ -257,8 +257,12 @@ func (d *Driver) createFile(ctx context.Context, s *session, name string) (*sftp
 				return nil, errors.Join(err, f.Close())
 			}
 			return f, nil
+		case code(err) == codeFailure:
+			if info, statErr := d.lookup(s, path.Dir(name)); statErr == nil && info.IsDir() {
+				return nil, d.diagnose(s, err)
+			}
 		case !errors.Is(err, fs.ErrNotExist):
-			return nil, d.diagnose(s, err)
+			return nil, classify(err)
 		}
 		if err := errors.Join(ctx.Err(), d.check(s)); err != nil {
 			return nil, err
@@ -284,7 +288,10 @@ func (d *Driver) makeFolder(s *session, name string) error {
 	}
 	info, statErr := s.sftp.Lstat(d.at(name))
 	switch {
-	case errors.Is(statErr, fs.ErrNotExist) && code(err) == codeFailure:
+	case statErr != nil && code(err) == codeFailure:
+		if above, aboveErr := s.sftp.Lstat(d.at(path.Dir(name))); aboveErr == nil && above.Mode().IsRegular() {
+			return fmt.Errorf("%w: part of the name is an object", store.ErrExists)
+		}
 		return d.diagnose(s, err)
 	case statErr != nil || info.IsDir():
 		return statErr

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 
 	"github.com/pkg/sftp"
 
@@ -66,13 +67,31 @@ func (d *Driver) open(ctx context.Context, name string, offset, length int64) (*
 
 // missing tells what a failed open means: servers answer differently for a folder, and for a name below an object.
 func (d *Driver) missing(s *session, name string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+	if code(err) != codeFailure {
 		return err
 	}
-	if info, statErr := s.sftp.Lstat(d.at(name)); errors.Is(statErr, fs.ErrNotExist) || statErr == nil && !info.Mode().IsRegular() {
+	info, statErr := d.lookup(s, name)
+	switch {
+	case statErr != nil:
+		return statErr
+	case !info.Mode().IsRegular():
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	return err
+}
+
+// lookup is an lstat whose answer for a name below an object is fs.ErrNotExist, which only some servers say by themselves.
+func (d *Driver) lookup(s *session, name string) (fs.FileInfo, error) {
+	info, err := s.sftp.Lstat(d.at(name))
+	if code(err) != codeFailure {
+		return info, err
+	}
+	for above := path.Dir(name); above != "."; above = path.Dir(above) {
+		if info, statErr := s.sftp.Lstat(d.at(above)); statErr == nil && !info.IsDir() {
+			return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+		}
+	}
+	return nil, err
 }
 
 // piece is what one read ahead brought.
