@@ -44,6 +44,7 @@ var floors = map[string]int{
 
 	"internal/store/local":     3,
 	"internal/store/s3":        3,
+	"internal/store/sftp":      3,
 	"internal/source/postgres": 3,
 	"internal/source/sqlite":   3,
 	"internal/source/files":    3,
@@ -72,7 +73,7 @@ const testOnlyFloor = 5
 
 // drivers are named in driverWiring alone: nothing else may know which ones exist.
 var drivers = []string{
-	"internal/store/local", "internal/store/s3",
+	"internal/store/local", "internal/store/s3", "internal/store/sftp",
 	"internal/source/postgres", "internal/source/sqlite", "internal/source/files",
 }
 
@@ -173,12 +174,15 @@ func lawOfFloors(f sourceFile, broken func(string, ...any)) {
 	}
 }
 
-// lawOfCiphers: whoever audits the cryptography reads internal/seal.
+// lawOfCiphers: whoever audits the cryptography reads internal/seal. The cipher of a connection seals no backup.
 func lawOfCiphers(f sourceFile, broken func(string, ...any)) {
 	if f.dir() == "internal/seal" {
 		return
 	}
 	for _, imported := range f.imports() {
+		if f.dir() == "internal/store/sftp" && strings.HasPrefix(imported+"/", "golang.org/x/crypto/ssh/") {
+			continue
+		}
 		for _, cipher := range []string{"filippo.io/age", "github.com/ProtonMail", "golang.org/x/crypto", "crypto/aes", "crypto/cipher"} {
 			if imported == cipher || strings.HasPrefix(imported, cipher+"/") {
 				broken("%s imports %s: only internal/seal may", f.name, imported)
@@ -347,6 +351,8 @@ func TestArchitectureIsWatched(t *testing.T) {
 		{"tests only", "internal/cli/x.go", doc + `package cli; import _ "holdfast/internal/testbed"`, "which only tests may"},
 		{"the testbed imports the command line", "internal/sample/x.go", doc + `package sample; import _ "holdfast/internal/cli"`, "floor 5 imports internal/cli of floor 5"},
 		{"a cipher", "internal/store/x.go", doc + `package store; import _ "crypto/aes"`, "only internal/seal may"},
+		{"a connection's cipher", "internal/store/sftp/x.go", doc + `package sftp; import _ "golang.org/x/crypto/ssh/agent"`, ""},
+		{"a cipher beside a connection", "internal/store/sftp/x.go", doc + `package sftp; import _ "golang.org/x/crypto/argon2"`, "only internal/seal may"},
 		{"age", "internal/cli/x.go", doc + `package cli; import _ "filippo.io/age/armor"`, "only internal/seal may"},
 		{"a driver", "internal/cli/x.go", doc + `package cli; import _ "holdfast/internal/store/local"`, "only internal/cli/wire.go and internal/cli/wirestore.go may"},
 		{"a driver in its place", "internal/cli/wire.go", doc + `package cli; import _ "holdfast/internal/store/local"`, ""},

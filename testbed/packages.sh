@@ -2,7 +2,7 @@
 # packages.sh [demo]: installs the Debian packages that the tests use, or only those of the demo, without starting any
 # service. Where Debian's PostgreSQL 15 is not to be had as a package, install.sh makes it like the newer ones.
 set -euo pipefail
-packages=(age gnupg zstd sqlite3 tar attr acl openssh-client ca-certificates util-linux procps)
+packages=(age gnupg zstd sqlite3 tar attr acl openssh-client openssh-server rsync ca-certificates util-linux procps)
 if [[ ${1-} == demo ]]; then
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql postgresql-contrib)
 else

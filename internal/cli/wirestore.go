@@ -15,6 +15,8 @@ import (
 	"holdfast/internal/seal"
 	"holdfast/internal/store"
 	"holdfast/internal/store/local"
+	"holdfast/internal/store/s3"
+	"holdfast/internal/store/sftp"
 )
 
 // openStores are the stores of one invocation: each is opened once, and closed when the command ends.
@@ -51,8 +53,59 @@ func (a *app) storeDriver(ctx context.Context, cfg config.Store, create bool) (s
 	case config.StoreLocal:
 		driver, err := local.Open(cfg.Path, local.Options{Create: create})
 		return driver, retrier, err
+	case config.StoreS3:
+		driver, err := a.bucket(ctx, cfg, retrier, create)
+		return driver, retrier, err
+	case config.StoreSFTP:
+		driver, err := a.sftp(ctx, cfg, retrier, create)
+		return driver, retrier, err
 	}
 	return nil, nil, fmt.Errorf("%w: stores of kind %q are not known", holdfast.ErrUsage, cfg.Kind)
+}
+
+func (a *app) bucket(ctx context.Context, cfg config.Store, retrier *store.Retrier, create bool) (*s3.Driver, error) {
+	secrets, err := resolveAll(ctx, cfg.S3.AccessKey, cfg.S3.SecretKey, cfg.S3.SessionToken)
+	if err != nil {
+		return nil, err
+	}
+	return s3.Open(ctx, s3.Options{
+		Endpoint: cfg.S3.Endpoint, Region: cfg.S3.Region, Bucket: cfg.S3.Bucket, Prefix: cfg.S3.Prefix, PathStyle: cfg.S3.PathStyle, CAFile: cfg.S3.CAFile,
+		AccessKey: secrets[0], SecretKey: secrets[1], SessionToken: secrets[2], Lookup: a.lookup, SSE: cfg.S3.SSE, KMSKey: cfg.S3.KMSKey,
+		StorageClass: cfg.S3.StorageClass, LockMode: cfg.S3.Lock, LockFor: cfg.S3.LockFor, PartSize: cfg.S3.PartSize, Parts: cfg.S3.Parts,
+		Stall: cfg.Stall, Retrier: retrier, Create: create, Now: a.Now,
+	})
+}
+
+func (a *app) sftp(ctx context.Context, cfg config.Store, retrier *store.Retrier, create bool) (*sftp.Driver, error) {
+	secrets, err := resolveAll(ctx, cfg.SSH.Passphrase, cfg.SSH.Password)
+	if err != nil {
+		return nil, err
+	}
+	return sftp.Open(ctx, sftp.Options{
+		Host: cfg.SSH.Host, Port: cfg.SSH.Port, User: cfg.SSH.User, Path: cfg.SSH.Path, KeyFile: cfg.SSH.KeyFile, KeyPassphrase: secrets[0], Password: secrets[1],
+		AgentSocket: cfg.SSH.Agent, KnownHosts: cfg.SSH.KnownHosts, Timeout: cfg.SSH.Timeout, Stall: cfg.Stall, Retrier: retrier, Create: create,
+	})
+}
+
+// resolveAll fetches secrets; one that is not referred to stays zero.
+func resolveAll(ctx context.Context, refs ...config.SecretRef) ([]holdfast.Secret, error) {
+	secrets := make([]holdfast.Secret, len(refs))
+	for i, ref := range refs {
+		if ref.IsZero() {
+			continue
+		}
+		var err error
+		if secrets[i], err = ref.Resolve(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return secrets, nil
+}
+
+// lookup finds a variable of the environment.
+func (a *app) lookup(name string) (string, bool) {
+	value := a.env(name)
+	return value, value != ""
 }
 
 // closeStores ends the connections of the invocation.
@@ -126,4 +179,9 @@ func makeParent(cfg config.Store) error {
 		return fmt.Errorf("make the store: %w", err)
 	}
 	return nil
+}
+
+// bucketPolicy is the least that a role needs at a bucket.
+func bucketPolicy(role string, where config.Store) ([]byte, error) {
+	return s3.Policy(role, where.S3.Bucket, where.S3.Prefix, where.S3.KMSKey)
 }

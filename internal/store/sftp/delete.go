@@ -1,0 +1,96 @@
+package sftp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"holdfast/internal/store"
+)
+
+// Delete removes name and the folders that it leaves empty.
+func (d *Driver) Delete(ctx context.Context, name string) error {
+	if err := store.CheckName(name); err != nil {
+		return err
+	}
+	err := d.do(ctx, func(s *session) error {
+		if err := d.check(s); err != nil {
+			return err
+		}
+		info, err := d.lookup(s, name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.sftp.Remove(d.at(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return d.diagnose(s, err)
+		}
+		d.removeEmpty(s, path.Dir(name))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("delete %s: %w", name, classify(err))
+	}
+	return nil
+}
+
+// removeEmpty removes a folder and those above it as long as they are empty; the server refuses to remove others.
+func (d *Driver) removeEmpty(s *session, folder string) {
+	for folder != "." && s.sftp.RemoveDirectory(d.at(folder)) == nil {
+		folder = path.Dir(folder)
+	}
+}
+
+// Sweep removes temporary files that nobody has written to for age. The server's clock dates them.
+func (d *Driver) Sweep(ctx context.Context, age time.Duration) (n int, what string, err error) {
+	what = "temporary files"
+	err = d.do(ctx, d.check)
+	if err == nil {
+		err = d.sweep(ctx, ".", time.Now().Add(-age), &n)
+	}
+	if err != nil {
+		return n, what, fmt.Errorf("sweep %s: %w", d.where, classify(err))
+	}
+	return n, what, nil
+}
+
+func (d *Driver) sweep(ctx context.Context, folder string, before time.Time, n *int) error {
+	entries, err := d.entries(ctx, folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // deleted meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	removed := false
+	for _, info := range entries {
+		name := path.Join(folder, info.Name())
+		switch {
+		case strings.Contains(info.Name(), "/"):
+		case info.IsDir() && store.CheckName(name) == nil:
+			if err := d.sweep(ctx, name, before, n); err != nil {
+				return err
+			}
+		case info.Mode().IsRegular() && strings.HasPrefix(info.Name(), temporary) && info.ModTime().Before(before):
+			err := d.do(ctx, func(s *session) error { return s.sftp.Remove(d.at(name)) })
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			removed = true
+			*n++
+		}
+	}
+	if removed {
+		return d.do(ctx, func(s *session) error {
+			d.removeEmpty(s, folder)
+			return nil
+		})
+	}
+	return nil
+}
