@@ -138,7 +138,7 @@ func (a *app) storeFindings(ctx context.Context, job config.Job, create bool) []
 func (a *app) placeFindings(ctx context.Context, job config.Job, place config.Store) []source.Finding {
 	s, err := a.openStore(ctx, place, false)
 	if err != nil {
-		return []source.Finding{failure(fmt.Errorf("store %s: %w", place.Name, err))}
+		return []source.Finding{failure(err)}
 	}
 	findings := []source.Finding{{Severity: source.Fine, Message: "store " + place.Address() + " is there"}}
 	inspector, is := s.Driver().(store.Inspector)
