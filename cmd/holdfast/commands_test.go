@@ -79,6 +79,9 @@ func (w *world) server(ts *testscript.TestScript, name string) *server {
 //	pgcontainer NAME [ARG...]    start a container with PostgreSQL 17, without network; pgawait NAME waits for it again
 //	alone NAME                   require that nothing but its server runs in a container
 //	gnupg                        give gpg a key ring of its own, in $GNUPGHOME
+//	clock TIME|now               set the time of day of what the story runs from then on
+//	s3server NAME versitygw|minio start a server of S3; sets $NAME to its address, and AWS's variables
+//	sshserver NAME [chroot]      start an SSH server; sets $NAME_PORT, _USER, _KEY, _OTHER_KEY, _HOSTS and _DIR
 //	jsonlines FILE               require that every line is a JSON object
 //	until FILE PATTERN           wait until the file matches
 //	address NAME                 set $NAME to a host and port that nobody uses
@@ -92,7 +95,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 		"only": only, "count": count, "flip": flip, "scribble": scribble, "cut": cut, "swap": swap, "inventory": inventory,
 		"tmpfs": tmpfs, "readonly": readonly, "unmount": unmount, "recovery": recovery, "until": until, "jsonlines": jsonLines,
 		"signal": sendSignal, "ended": ended, "address": address, "appscript": appScript, "reap": reap, "gnupg": gnupg,
-		"engine": engine, "pgcontainer": pgContainer, "pgawait": pgAwait, "alone": alone,
+		"clock": clock, "s3server": s3Server, "sshserver": sshServer, "engine": engine, "pgcontainer": pgContainer, "pgawait": pgAwait, "alone": alone,
 	}
 	wrapped := make(map[string]func(*testscript.TestScript, bool, []string), len(all))
 	for name, run := range all {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -22,7 +21,7 @@ func TestMain(m *testing.M) {
 		"sampleapp": makeSample,
 		"holdfast": func() {
 			os.Exit(cli.Main(cli.Process{
-				Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Now: time.Now, Version: "test",
+				Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Now: storyNow, Version: "test",
 			}))
 		},
 	})

@@ -134,7 +134,10 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 		return result.Entry.ID, err
 	})
 	if !made {
-		a.recordFailure(ctx, cfg, job, repo, began, err)
+		if a.recordFailure(ctx, cfg, job, repo, began, err) && ctx.Err() == nil {
+			// Mirrors get the record of it too, and what an earlier run did not bring there.
+			err = errors.Join(err, a.mirrorJob(ctx, cfg, job, repo, signer, false))
+		}
 		return err
 	}
 	if ctx.Err() != nil {
@@ -149,14 +152,15 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 }
 
 // recordFailure leaves word in the store of a run that made nothing, for whoever prunes from elsewhere. A store that does not take
-// it is why the run failed, mostly, and no second error.
-func (a *app) recordFailure(ctx context.Context, cfg *config.Config, job config.Job, repo *archive.Archive, began time.Time, cause error) {
+// it is why the run failed, mostly, and no second error. It reports whether the store took it.
+func (a *app) recordFailure(ctx context.Context, cfg *config.Config, job config.Job, repo *archive.Archive, began time.Time, cause error) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTime)
 	defer cancel()
 	_, err := repo.PutFailedRun(ctx, job.Name, archive.Run{Time: began, Finished: a.Now(), Host: cfg.Host, Who: a.who(), Exit: exitCode(cause)})
 	if err != nil {
 		a.printer.warn("the store has no record of this failed run: " + holdfast.Sentence(err))
 	}
+	return err == nil
 }
 
 // failureTime bounds how long a failed run tries to leave word.

@@ -35,7 +35,7 @@ func (a *app) mirrorCommand() *cobra.Command {
 			if len(args) == 1 {
 				f.Job = args[0]
 			}
-			f.Store, f.Mirrors = from, to
+			f.Store = from
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {
 				return err
@@ -44,7 +44,7 @@ func (a *app) mirrorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.mirror(cmd.Context(), cfg, &f, name, create)
+			return a.mirror(cmd.Context(), cfg, &f, to, name, create)
 		},
 	}
 	flags := cmd.Flags()
@@ -63,7 +63,7 @@ type route struct {
 	to   []config.Store
 }
 
-func (a *app) mirror(ctx context.Context, cfg *config.Config, f *storeFlags, name holdfast.JobName, create bool) error {
+func (a *app) mirror(ctx context.Context, cfg *config.Config, f *storeFlags, to []string, name holdfast.JobName, create bool) error {
 	keys, err := trusted(cfg, f)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (a *app) mirror(ctx context.Context, cfg *config.Config, f *storeFlags, nam
 		return err
 	}
 	with := access{signer: signer, trusted: keys, create: create}
-	routes, err := a.routes(ctx, cfg, f, name, with)
+	routes, err := a.routes(ctx, cfg, f, to, name, with)
 	if err != nil {
 		return err
 	}
@@ -89,9 +89,9 @@ func (a *app) mirror(ctx context.Context, cfg *config.Config, f *storeFlags, nam
 }
 
 // routes says which jobs are copied from where to where.
-func (a *app) routes(ctx context.Context, cfg *config.Config, f *storeFlags, name holdfast.JobName, with access) ([]route, error) {
+func (a *app) routes(ctx context.Context, cfg *config.Config, f *storeFlags, texts []string, name holdfast.JobName, with access) ([]route, error) {
 	var to []config.Store
-	for _, text := range f.Mirrors {
+	for _, text := range texts {
 		store, err := cfg.StoreFor(text)
 		if err != nil {
 			return nil, err

@@ -57,8 +57,9 @@ type Config struct {
 	// Warnings are remarks for a person, one sentence each.
 	Warnings []string
 
-	chosen     bool  // Store was named by flag or environment
-	drill      Drill // what applies to a job that the configuration does not know
+	environ    []string // for stores that are described later
+	chosen     bool     // Store was named by flag or environment
+	drill      Drill    // what applies to a job that the configuration does not know
 	incomplete map[holdfast.JobName]error
 	expired    map[holdfast.JobName]error
 	origins    map[string]place
@@ -249,15 +250,20 @@ func (c *Config) StoreFor(text string) (Store, error) {
 			return store, nil
 		}
 	}
-	described, err := StoreFromText(text, nil)
-	if err == nil {
-		for _, store := range c.Stores {
-			if store.Kind == described.Kind && store.Address() == described.Address() {
-				return store, nil
-			}
+	if !isStoreURL(text) && !strings.ContainsRune(text, '/') {
+		return c.StoreNamed(text)
+	}
+	described, err := StoreFromText(text, c.environ)
+	if err != nil {
+		return Store{}, err
+	}
+	for _, store := range c.Stores {
+		if store.Kind == described.Kind && store.Address() == described.Address() {
+			return store, nil
 		}
 	}
-	return c.StoreNamed(text)
+	described.Name = described.Address()
+	return described, nil
 }
 
 // firstStores lists the stores that the selected job, or every job, writes to first.

@@ -71,6 +71,7 @@ func Resolve(in Inputs) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.environ = in.Environ
 	c.Warnings = append(c.Warnings, strangers(in.Environ, c)...)
 	return c, nil
 }
