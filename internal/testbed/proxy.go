@@ -226,6 +226,10 @@ func reset(w http.ResponseWriter) {
 	if err != nil {
 		panic(http.ErrAbortHandler) // the answer has begun; net/http closes the connection
 	}
+	resetConn(conn)
+}
+
+func resetConn(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // a plain close is a lost connection too
 	}

@@ -3,10 +3,13 @@ package testbed_test
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,3 +78,79 @@ func TestProxy(t *testing.T) {
 		})
 	}
 }
+
+// TestTCPProxy: each fault is what it says.
+func TestTCPProxy(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	arrived := make(chan string, 1)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				data, _ := io.ReadAll(conn) // a reset is what some cases are about
+				_, _ = conn.Write([]byte("answer"))
+				arrived <- string(data)
+			}()
+		}
+	}()
+	proxy := testbed.NewTCPProxy(t, listener.Addr().String())
+	for _, test := range []struct {
+		name    string
+		fault   *testbed.ConnFault
+		arrived string
+		answer  string
+		err     func(error) bool
+	}{
+		{"none", nil, "request", "answer", nil},
+		{"up", &testbed.ConnFault{Up: 3, Down: -1}, "req", "", broken},
+		{"down", &testbed.ConnFault{Up: -1, Down: 2}, "request", "an", broken},
+		{"hang", &testbed.ConnFault{Up: -1, Down: 2, Hang: true}, "request", "an", func(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }},
+		{"drip", &testbed.ConnFault{Up: -1, Down: -1, Drip: true}, "request", "answer", nil},
+		{"second", &testbed.ConnFault{Nth: 2}, "request", "answer", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			proxy.Heal()
+			if test.fault != nil {
+				proxy.Fail(*test.fault)
+			}
+			conn, err := net.Dial("tcp", proxy.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			patience := 30 * time.Second
+			if test.fault != nil && test.fault.Hang {
+				patience = 200 * time.Millisecond
+			}
+			if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Write([]byte("request")); err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.(*net.TCPConn).CloseWrite(); err != nil && test.err == nil {
+				t.Fatal(err)
+			}
+			answer, err := io.ReadAll(conn)
+			if string(answer) != test.answer || (err != nil) != (test.err != nil) || err != nil && !test.err(err) {
+				t.Errorf("the answer is %q, %v; want %q", answer, err, test.answer)
+			}
+			if got := <-arrived; got != test.arrived {
+				t.Errorf("at the server arrived %q, want %q", got, test.arrived)
+			}
+		})
+	}
+	if n := proxy.Connections(); n != 6 {
+		t.Errorf("the proxy counted %d connections, want 6", n)
+	}
+}
+
+func broken(err error) bool { return errors.Is(err, syscall.ECONNRESET) }

@@ -78,7 +78,8 @@ func (d *Driver) credentials(ctx context.Context) (*keys, error) {
 	ctx, cancel := context.WithTimeout(ctx, retrieveTime)
 	defer cancel()
 	if _, err := k.Retrieve(ctx); err != nil {
-		return nil, holdfast.WithHint(fmt.Errorf("%w: %w: %s", fs.ErrPermission, errNoCredentials, scrub(err.Error())), noCredentialsHint)
+		err = fmt.Errorf("%w: %w: %s", fs.ErrPermission, errNoCredentials, scrub(err.Error()))
+		return nil, holdfast.WithHint(err, noCredentialsHint)
 	}
 	return k, nil
 }
@@ -105,10 +106,13 @@ func (d *Driver) provider() (aws.CredentialsProvider, error) {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: %w", fs.ErrPermission, errNoCredentials), noCredentialsHint)
 	}
 	if path := get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"); path != "" {
-		return endpointcreds.New("http://169.254.170.2"+path, func(o *endpointcreds.Options) { o.Retryer = aws.NopRetryer{} }), nil
+		once := func(o *endpointcreds.Options) { o.Retryer = aws.NopRetryer{} }
+		return endpointcreds.New("http://169.254.170.2"+path, once), nil
 	}
 	// Never asked for its default, which reads the environment.
-	client := imds.New(imds.Options{ClientEnableState: imds.ClientEnabled, Endpoint: "http://169.254.169.254", Retryer: aws.NopRetryer{}})
+	client := imds.New(imds.Options{
+		ClientEnableState: imds.ClientEnabled, Endpoint: "http://169.254.169.254", Retryer: aws.NopRetryer{},
+	})
 	return ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = client }), nil
 }
 

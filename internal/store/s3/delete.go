@@ -79,7 +79,8 @@ func (d *Driver) retained(ctx context.Context, key string, id *string, refusal e
 		until = head.ObjectLockRetainUntilDate
 	}
 	if until == nil { // versitygw tells of old versions only so
-		lock, err := do(ctx, d, d.client.GetObjectRetention, &s3.GetObjectRetentionInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
+		in := &s3.GetObjectRetentionInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id}
+		lock, err := do(ctx, d, d.client.GetObjectRetention, in)
 		if err == nil && lock.Retention != nil {
 			until = lock.Retention.RetainUntilDate
 		}
@@ -120,7 +121,8 @@ func (d *Driver) Sweep(ctx context.Context, age time.Duration) (n int, what stri
 
 // abort gives up one upload; one that is not there is a success.
 func (d *Driver) abort(ctx context.Context, key, id string) error {
-	_, err := do(ctx, d, d.client.AbortMultipartUpload, &s3.AbortMultipartUploadInput{Bucket: d.bucket, Key: aws.String(key), UploadId: aws.String(id)})
+	in := &s3.AbortMultipartUploadInput{Bucket: d.bucket, Key: aws.String(key), UploadId: aws.String(id)}
+	_, err := do(ctx, d, d.client.AbortMultipartUpload, in)
 	if code(err) == "NoSuchUpload" {
 		return nil
 	}

@@ -53,7 +53,8 @@ func status(err error) int {
 }
 
 // signed are the parts of an address or a header that let anybody else act as its maker, or tell who that was.
-var signed = regexp.MustCompile(`(?i)(X-Amz-[A-Za-z-]*(?:Signature|Credential|Token)|Signature|Credential|AWSAccessKeyId)(=|:\s*|%3D)[^&\s,"'<>]+`)
+var signed = regexp.MustCompile(
+	`(?i)(X-Amz-[A-Za-z-]*(?:Signature|Credential|Token)|Signature|Credential|AWSAccessKeyId)(=|:\s*|%3D)[^&\s,"'<>]+`)
 
 // scrub takes signatures and credentials from text, and keeps it to one line of sane length: servers send whole pages.
 func scrub(text string) string {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"holdfast"
 	"holdfast/internal/store"
@@ -170,6 +171,56 @@ func TestHalfOpen(t *testing.T) {
 	}
 }
 
+// TestCancelled: a call ends with its context, whatever the server does.
+func TestCancelled(t *testing.T) {
+	server := testbed.StartS3(t)
+	proxy, opt := through(t, server)
+	opt.PartSize = part
+	d := create(t, opt)
+	put(t, d, "there", []byte("x"))
+	for name, call := range map[string]func(ctx context.Context) error{
+		"put":       func(ctx context.Context) error { return d.Put(ctx, "a", strings.NewReader("x")) },
+		"put parts": func(ctx context.Context) error { return d.Put(ctx, "b", stream(sample(2*part, 1))) },
+		"open": func(ctx context.Context) error {
+			_, err := d.Open(ctx, "there", 0, -1)
+			return err
+		},
+		"delete": func(ctx context.Context) error { return d.Delete(ctx, "there") },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		proxy.Fail(testbed.Fault{Failure: testbed.HalfOpen, Match: func(*http.Request) bool {
+			cancel() // the request has come, and will not be answered
+			return true
+		}})
+		if err := call(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v, want context.Canceled", name, err)
+		}
+		proxy.Heal()
+	}
+	kept(t, d, "there", []byte("x"))
+}
+
+// TestDrip: a server that sends next to nothing is given up, and another connection brings the rest.
+func TestDrip(t *testing.T) {
+	server := testbed.StartS3(t)
+	proxy, opt := through(t, server)
+	d := create(t, opt)
+	data := sample(50_000, 1)
+	put(t, d, "a", data)
+	get := func(r *http.Request) bool { return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/a") }
+	proxy.Fail(testbed.Fault{Match: get, Failure: testbed.Drip})
+	wantObject(t, store.New(d, store.Options{Retrier: opt.Retrier, Drip: 200 * time.Millisecond}), "a", data)
+	gets := 0
+	for _, request := range proxy.Requests() {
+		if strings.HasPrefix(request, "GET /"+opt.Bucket+"/a?") {
+			gets++
+		}
+	}
+	if gets != 2 {
+		t.Errorf("the object was asked for %d times, want twice", gets)
+	}
+}
+
 // TestCutAnswer: an answer that breaks off is an error of Read, after which reading goes on where it stopped.
 func TestCutAnswer(t *testing.T) {
 	server := testbed.StartS3(t)
@@ -202,6 +253,11 @@ func TestCutAnswer(t *testing.T) {
 func forgetful(t *testing.T, server *testbed.S3) (*testbed.Proxy, s3.Options) {
 	t.Helper()
 	proxy, opt := through(t, server)
+	forget(t, server, proxy)
+	return proxy, opt
+}
+
+func forget(t *testing.T, server *testbed.S3, proxy *testbed.Proxy) {
 	proxy.Fail(testbed.Fault{
 		Match: func(r *http.Request) bool { return r.Header.Get("If-None-Match") != "" }, Times: -1,
 		Request: func(r *http.Request) {
@@ -209,7 +265,6 @@ func forgetful(t *testing.T, server *testbed.S3) (*testbed.Proxy, s3.Options) {
 			resign(t, server, r)
 		},
 	})
-	return proxy, opt
 }
 
 // resign makes a changed request valid again.
@@ -248,6 +303,42 @@ func TestIgnoredCondition(t *testing.T) {
 	}
 	if all := objects(t, open(t, opt)); len(all) != 4 {
 		t.Errorf("stored is %v, want four objects", all)
+	}
+}
+
+// TestOverwrittenMeanwhile: on such a server another run can put the name at the same moment. Who is overwritten is told.
+func TestOverwrittenMeanwhile(t *testing.T) {
+	server := testbed.StartS3(t)
+	proxy, opt := forgetful(t, server)
+	opt.PartSize = part
+	makeBucket(t, server, opt.Bucket)
+	d := open(t, opt)
+	raw := client(server)
+	for _, size := range []int{10, part + 10} {
+		for name, content := range map[string][]byte{"other": sample(size, 2), "same": sample(size, 1)} {
+			name := fmt.Sprintf("%s/%d", name, size)
+			// Between what was put and the question for its size.
+			looks := 0
+			proxy.Fail(testbed.Fault{Times: -1, Match: method(http.MethodHead), Request: func(r *http.Request) {
+				looks++
+				if looks < 2 || size > part && looks < 3 {
+					return
+				}
+				_, err := raw.PutObject(context.WithoutCancel(t.Context()), &awss3.PutObjectInput{
+					Bucket: aws.String(opt.Bucket), Key: aws.String(name), Body: bytes.NewReader(content),
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}})
+			err := d.Put(t.Context(), name, stream(sample(size, 1)))
+			if same := strings.HasPrefix(name, "same"); same && err != nil || !same && !errors.Is(err, store.ErrExists) {
+				t.Errorf("Put of %s, overwritten with the same bytes: %v: %v", name, same, err)
+			}
+			wantObject(t, d, name, content)
+			proxy.Heal()
+			forget(t, server, proxy)
+		}
 	}
 }
 

@@ -10,9 +10,8 @@ import (
 	"strings"
 	"time"
 
-	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
-
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -50,7 +49,8 @@ func (in *inspector) found(severity store.Severity, message, fix string) {
 // ask makes one call for what. It returns nil and no error when the server does not tell, which is a finding, and an error
 // when there is no server. absent are codes that say that nothing is set; they come back as a zero answer.
 func ask[In, Out any](
-	ctx context.Context, in *inspector, what string, f func(context.Context, *In, ...func(*s3.Options)) (*Out, error), input *In, absent ...string,
+	ctx context.Context, in *inspector, what string,
+	f func(context.Context, *In, ...func(*s3.Options)) (*Out, error), input *In, absent ...string,
 ) (*Out, error) {
 	var out *Out
 	err := in.d.opt.Retrier.Do(ctx, func() (bool, error) {
@@ -92,12 +92,14 @@ func (in *inspector) address(context.Context) error {
 
 func (in *inspector) lock(ctx context.Context) error {
 	out, err := ask(ctx, in, "object lock", in.d.client.GetObjectLockConfiguration,
-		&s3.GetObjectLockConfigurationInput{Bucket: in.d.bucket}, "ObjectLockConfigurationNotFoundError", "ObjectLockConfigurationNotFound")
+		&s3.GetObjectLockConfigurationInput{Bucket: in.d.bucket},
+		"ObjectLockConfigurationNotFoundError", "ObjectLockConfigurationNotFound")
 	if err != nil || out == nil {
 		return err
 	}
 	enabled := out.ObjectLockConfiguration != nil && out.ObjectLockConfiguration.ObjectLockEnabled == types.ObjectLockEnabledEnabled
-	byDefault := enabled && out.ObjectLockConfiguration.Rule != nil && out.ObjectLockConfiguration.Rule.DefaultRetention != nil
+	byDefault := enabled && out.ObjectLockConfiguration.Rule != nil &&
+		out.ObjectLockConfiguration.Rule.DefaultRetention != nil
 	in.locked = byDefault || enabled && in.d.opt.LockMode != ""
 	switch {
 	case in.locked:
@@ -105,7 +107,8 @@ func (in *inspector) lock(ctx context.Context) error {
 	case in.d.opt.LockMode != "":
 		in.found(store.Fails, "lock is set, but the bucket has no object lock", "make a bucket with object lock, or leave lock out")
 	case enabled:
-		in.found(store.Warns, "the bucket has object lock, but nothing locks what is put", "set lock and lock_for of this store, or a default retention of the bucket")
+		in.found(store.Warns, "the bucket has object lock, but nothing locks what is put",
+			"set lock and lock_for of this store, or a default retention of the bucket")
 	default:
 		in.found(store.Warns, "the bucket has no object lock: whoever has the keys of an administrator can delete every backup",
 			"make a bucket with object lock, and set lock and lock_for")
@@ -131,7 +134,8 @@ func (in *inspector) versions(ctx context.Context) error {
 			if skew > severeSkew {
 				severity = store.Fails
 			}
-			in.found(severity, fmt.Sprintf("the clocks of this host and of the server are %s apart", skew.Round(time.Second)), "set the clock of this host")
+			in.found(severity, fmt.Sprintf("the clocks of this host and of the server are %s apart", skew.Round(time.Second)),
+				"set the clock of this host")
 		}
 	}
 	switch out.Status {
@@ -150,7 +154,8 @@ func (in *inspector) versions(ctx context.Context) error {
 }
 
 func (in *inspector) access(ctx context.Context) error {
-	out, err := ask(ctx, in, "the access list", in.d.client.GetBucketAcl, &s3.GetBucketAclInput{Bucket: in.d.bucket}, "AccessControlListNotSupported")
+	out, err := ask(ctx, in, "the access list", in.d.client.GetBucketAcl, &s3.GetBucketAclInput{Bucket: in.d.bucket},
+		"AccessControlListNotSupported")
 	if err != nil || out == nil {
 		return err
 	}
@@ -168,7 +173,8 @@ func (in *inspector) access(ctx context.Context) error {
 }
 
 func (in *inspector) policy(ctx context.Context) error {
-	out, err := ask(ctx, in, "the bucket's policy", in.d.client.GetBucketPolicyStatus, &s3.GetBucketPolicyStatusInput{Bucket: in.d.bucket}, "NoSuchBucketPolicy")
+	out, err := ask(ctx, in, "the bucket's policy", in.d.client.GetBucketPolicyStatus,
+		&s3.GetBucketPolicyStatusInput{Bucket: in.d.bucket}, "NoSuchBucketPolicy")
 	if err != nil || out == nil {
 		return err
 	}
@@ -187,7 +193,8 @@ func (in *inspector) accessBlock(ctx context.Context) error {
 	block := out.PublicAccessBlockConfiguration
 	if block == nil || !aws.ToBool(block.BlockPublicAcls) || !aws.ToBool(block.BlockPublicPolicy) ||
 		!aws.ToBool(block.IgnorePublicAcls) || !aws.ToBool(block.RestrictPublicBuckets) {
-		in.found(store.Warns, "public access is not blocked for good: a policy or an access list can open the bucket", "turn on all four parts of Block Public Access")
+		in.found(store.Warns, "public access is not blocked for good: a policy or an access list can open the bucket",
+			"turn on all four parts of Block Public Access")
 		return nil
 	}
 	in.found(store.Fine, "public access is blocked", "")
@@ -201,7 +208,8 @@ func (in *inspector) encryption(ctx context.Context) error {
 		return err
 	}
 	if out.ServerSideEncryptionConfiguration == nil || len(out.ServerSideEncryptionConfiguration.Rules) == 0 {
-		in.found(store.Warns, "the bucket does not encrypt by default; backups are sealed all the same", "turn default encryption on, or set sse")
+		in.found(store.Warns, "the bucket does not encrypt by default; backups are sealed all the same",
+			"turn default encryption on, or set sse")
 	}
 	return nil
 }
@@ -212,7 +220,8 @@ func (in *inspector) log(ctx context.Context) error {
 		return err
 	}
 	if out.LoggingEnabled == nil {
-		in.found(store.Warns, "nobody writes down who reads and deletes: the bucket has no access log", "have its access log written to another bucket")
+		in.found(store.Warns, "nobody writes down who reads and deletes: the bucket has no access log",
+			"have its access log written to another bucket")
 	}
 	return nil
 }
@@ -260,7 +269,8 @@ func (in *inspector) rule(rule types.LifecycleRule) {
 		}
 	}
 	if e := rule.NoncurrentVersionExpiration; e != nil && in.early(aws.ToInt32(e.NoncurrentDays)) {
-		in.found(store.Warns, fmt.Sprintf("%s removes deleted and overwritten versions for good after %d days: what an attacker deletes is gone by then",
+		in.found(store.Warns, fmt.Sprintf(
+			"%s removes deleted and overwritten versions for good after %d days: what an attacker deletes is gone by then",
 			name, aws.ToInt32(e.NoncurrentDays)), fix)
 	}
 	for _, t := range rule.Transitions {
@@ -280,7 +290,8 @@ func (in *inspector) probe(ctx context.Context) error {
 	found, err := in.d.probe(ctx)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		in.found(store.Fails, "nothing can be put: "+err.Error(), "give these credentials the rights of a writer: the policies are in docs/s3.md")
+		in.found(store.Fails, "nothing can be put: "+err.Error(),
+			"give these credentials the rights of a writer: the policies are in docs/s3.md")
 		return nil
 	case err != nil:
 		return fmt.Errorf("probe: %w", err)
@@ -300,7 +311,8 @@ func (in *inspector) probe(ctx context.Context) error {
 func (in *inspector) deletion(err error) {
 	switch {
 	case err == nil:
-		in.found(store.Warns, "these credentials can delete, and this host only makes backups: whoever takes it over can delete them",
+		in.found(store.Warns,
+			"these credentials can delete, and this host only makes backups: whoever takes it over can delete them",
 			"give this host the rights of a writer: the policies are in docs/s3.md")
 	case errors.Is(err, store.ErrRetained):
 		in.found(store.Fine, "a lock keeps these credentials from deleting", "")

@@ -39,7 +39,8 @@ func (d *Driver) link(ctx context.Context, key string, expires time.Duration) (h
 	if err != nil {
 		return holdfast.Secret{}, err
 	}
-	request, err := s3.NewPresignClient(d.client).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id}, s3.WithPresignExpires(expires))
+	in := &s3.GetObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id}
+	request, err := s3.NewPresignClient(d.client).PresignGetObject(ctx, in, s3.WithPresignExpires(expires))
 	if err != nil {
 		return holdfast.Secret{}, d.classify(ctx, err)
 	}

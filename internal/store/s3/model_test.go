@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -154,33 +155,46 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(200, "<ListVersionsResult><IsTruncated>true</IsTruncated><Version><Key>%41+b</Key></Version><EncodingType>url</EncodingType></ListVersionsResult>")
 	f.Add(403, xmlError("AccessDenied", "fuzzedaccess fuzzedsecret"))
 	f.Add(503, "<html>")
-	f.Fuzz(func(t *testing.T, status int, body string) {
-		if status < 200 || status > 599 {
+	var mu sync.Mutex // guards status, body and asked
+	var status, asked int
+	var body string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch asked++; {
+		case r.URL.Query().Has("versioning"):
+			_, _ = io.WriteString(w, map[bool]string{
+				true:  "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
+				false: "<VersioningConfiguration></VersioningConfiguration>",
+			}[strings.Contains(r.URL.Path, "versions")])
+		case asked > 5:
+			w.WriteHeader(500) // else a list without an end goes on for ever
+		default:
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body) // the client may have gone
+		}
+	}))
+	f.Cleanup(server.Close)
+	var drivers []*s3.Driver
+	for _, bucket := range []string{"plain", "versions"} {
+		d, err := s3.Open(f.Context(), s3.Options{
+			Endpoint: server.URL, Bucket: bucket, PathStyle: true,
+			AccessKey: holdfast.NewSecret("fuzzedaccess"), SecretKey: holdfast.NewSecret("fuzzedsecret"),
+			Retrier: store.NewRetrier(1, time.Nanosecond), Now: time.Now,
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+		drivers = append(drivers, d)
+	}
+	f.Fuzz(func(t *testing.T, fuzzedStatus int, fuzzedBody string) {
+		if fuzzedStatus < 200 || fuzzedStatus > 599 {
 			return
 		}
-		versioning, asked := "Enabled", 0
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			switch asked++; {
-			case r.URL.Query().Has("versioning"):
-				_, _ = io.WriteString(w, "<VersioningConfiguration><Status>"+versioning+"</Status></VersioningConfiguration>")
-			case asked > 5:
-				w.WriteHeader(500) // else a list without an end goes on for ever
-			default:
-				w.WriteHeader(status)
-				_, _ = io.WriteString(w, body) // the client may have gone
-			}
-		}))
-		defer server.Close()
-		for _, versioning = range []string{"Enabled", ""} {
-			asked = 0
-			d, err := s3.Open(t.Context(), s3.Options{
-				Endpoint: server.URL, Bucket: "bucket", PathStyle: true,
-				AccessKey: holdfast.NewSecret("fuzzedaccess"), SecretKey: holdfast.NewSecret("fuzzedsecret"),
-				Retrier: store.NewRetrier(1, time.Nanosecond), Now: time.Now,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+		for _, d := range drivers {
+			mu.Lock()
+			status, body, asked = fuzzedStatus, fuzzedBody, 0
+			mu.Unlock()
 			last := ""
 			for object, err := range d.List(t.Context(), "") {
 				if err != nil {
@@ -194,7 +208,6 @@ func FuzzAnswers(f *testing.F) {
 				}
 				last = object.Name
 			}
-			d.Close()
 		}
 	})
 }

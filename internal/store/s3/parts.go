@@ -41,7 +41,8 @@ func (u *upload) giveUp(ctx context.Context, id string) error {
 		if err := u.d.abort(ctx, u.key, id); err != nil {
 			return true, err
 		}
-		_, err := do(ctx, u.d, u.d.client.ListParts, &s3.ListPartsInput{Bucket: u.d.bucket, Key: aws.String(u.key), UploadId: aws.String(id)})
+		in := &s3.ListPartsInput{Bucket: u.d.bucket, Key: aws.String(u.key), UploadId: aws.String(id)}
+		_, err := do(ctx, u.d, u.d.client.ListParts, in)
 		if err == nil {
 			return true, errors.New("it is still there")
 		}
@@ -54,7 +55,8 @@ func (u *upload) begin(ctx context.Context) (id string, checked bool, err error)
 	d := u.d
 	err = d.opt.Retrier.Do(ctx, func() (bool, error) {
 		in := &s3.CreateMultipartUploadInput{
-			Bucket: d.bucket, Key: aws.String(u.key), ContentType: aws.String(contentType), StorageClass: types.StorageClass(d.opt.StorageClass),
+			Bucket: d.bucket, Key: aws.String(u.key), ContentType: aws.String(contentType),
+			StorageClass: types.StorageClass(d.opt.StorageClass),
 		}
 		in.ServerSideEncryption, in.SSEKMSKeyId = d.encryption()
 		in.ObjectLockMode, in.ObjectLockRetainUntilDate = u.lock()
@@ -122,8 +124,8 @@ func (u *upload) sendParts(ctx context.Context, id string, checked bool, first [
 				return nil
 			}
 			if int32(len(done)) == d.parts {
-				return holdfast.WithHint(fmt.Errorf("%w: the stream has more than %d parts of %d bytes", holdfast.ErrUsage, d.parts, d.opt.PartSize),
-					"raise part_size of this store: a server takes no more parts than that")
+				err := fmt.Errorf("%w: the stream has more than %d parts of %d bytes", holdfast.ErrUsage, d.parts, d.opt.PartSize)
+				return holdfast.WithHint(err, "raise part_size of this store: a server takes no more parts than that")
 			}
 			send(buf, n)
 		}
@@ -178,7 +180,8 @@ func (u *upload) sendPart(ctx context.Context, id string, checked bool, part *ty
 func (u *upload) complete(ctx context.Context, id string, checked bool, parts []types.CompletedPart) error {
 	d := u.d
 	in := &s3.CompleteMultipartUploadInput{
-		Bucket: d.bucket, Key: aws.String(u.key), UploadId: aws.String(id), MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+		Bucket: d.bucket, Key: aws.String(u.key), UploadId: aws.String(id),
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 	}
 	if checked {
 		in.ChecksumCRC32C, in.ChecksumType = aws.String(crcText(u.from.crc.Sum32())), types.ChecksumTypeFullObject

@@ -53,10 +53,12 @@ func Policy(role string, bucket, prefix string, kmsKey string) ([]byte, error) {
 	switch role {
 	case "reader":
 	case "janitor":
-		objects.Action = append(objects.Action, "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObjectRetention", "s3:GetObjectLegalHold")
+		objects.Action = append(objects.Action,
+			"s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObjectRetention", "s3:GetObjectLegalHold")
 		fallthrough
 	case "writer":
-		objects.Action = append(objects.Action, "s3:PutObject", "s3:PutObjectRetention", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+		objects.Action = append(objects.Action,
+			"s3:PutObject", "s3:PutObjectRetention", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 		keys.Action = append(keys.Action, "kms:GenerateDataKey")
 		look.Action = append(look.Action,
 			"s3:ListBucketMultipartUploads", "s3:GetBucketPolicyStatus", "s3:GetBucketPublicAccessBlock", "s3:GetBucketAcl",

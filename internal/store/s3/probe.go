@@ -18,7 +18,8 @@ import (
 
 // ErrIgnored is what [Driver.Probe] returns for a server that makes an object although its name is taken and
 // If-None-Match forbids that.
-var ErrIgnored = errors.New("the server does not obey If-None-Match: two runs that put one name at the same moment can overwrite each other")
+var ErrIgnored = errors.New(
+	"the server does not obey If-None-Match: two runs that put one name at the same moment can overwrite each other")
 
 // probeName begins the names of objects that only try something out. List leaves them out: where nothing may be deleted
 // one of them stays.

@@ -233,12 +233,12 @@ func (u *upload) verify(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return true, fmt.Errorf("ask for what was stored: %w", err)
 	}
+	if u.version == nil && aws.ToString(out.ETag) != u.etag {
+		return true, d.confirm(ctx, u.key, u.from.sent) // something has overwritten it meanwhile, or ETags are not kept
+	}
 	if size := aws.ToInt64(out.ContentLength); size != u.from.size {
-		err := fmt.Errorf("the server has stored %d of %d bytes", size, u.from.size)
-		if u.version != nil || aws.ToString(out.ETag) == u.etag {
-			err = errors.Join(err, u.undo(ctx)) // it was made by this call; where it cannot be deleted the name stays taken
-		}
-		return false, err
+		// It was made by this call, so that nothing else is lost with it. Where it cannot be deleted the name stays taken.
+		return false, errors.Join(fmt.Errorf("the server has stored %d of %d bytes", size, u.from.size), u.undo(ctx))
 	}
 	return false, nil
 }

@@ -66,7 +66,8 @@ func (d *Driver) there(ctx context.Context, key string, id *string) error {
 		return err
 	}
 	// An answer to HEAD does not say what is missing.
-	if _, bucket := do(ctx, d, d.client.GetBucketVersioning, &s3.GetBucketVersioningInput{Bucket: d.bucket}); errors.Is(bucket, store.ErrNoStore) {
+	_, bucket := do(ctx, d, d.client.GetBucketVersioning, &s3.GetBucketVersioningInput{Bucket: d.bucket})
+	if errors.Is(bucket, store.ErrNoStore) {
 		return bucket
 	}
 	return err

@@ -75,7 +75,10 @@ func (d *Driver) pageOfVersions(ctx context.Context, prefix string, key, id *str
 			versions = versions[1:]
 		} else {
 			m := markers[0]
-			next = version{key: decode(m.Key), id: aws.ToString(m.VersionId), modified: aws.ToTime(m.LastModified), latest: aws.ToBool(m.IsLatest), marker: true}
+			next = version{
+				key: decode(m.Key), id: aws.ToString(m.VersionId),
+				modified: aws.ToTime(m.LastModified), latest: aws.ToBool(m.IsLatest), marker: true,
+			}
 			markers = markers[1:]
 		}
 		page.versions = append(page.versions, next)
