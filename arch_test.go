@@ -45,6 +45,7 @@ var floors = map[string]int{
 	"internal/store/local":     3,
 	"internal/store/s3":        3,
 	"internal/store/sftp":      3,
+	"internal/store/rsync":     3,
 	"internal/source/postgres": 3,
 	"internal/source/sqlite":   3,
 	"internal/source/files":    3,
@@ -73,7 +74,7 @@ const testOnlyFloor = 5
 
 // drivers are named in driverWiring alone: nothing else may know which ones exist.
 var drivers = []string{
-	"internal/store/local", "internal/store/s3", "internal/store/sftp",
+	"internal/store/local", "internal/store/s3", "internal/store/sftp", "internal/store/rsync",
 	"internal/source/postgres", "internal/source/sqlite", "internal/source/files",
 }
 

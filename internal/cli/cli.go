@@ -61,7 +61,8 @@ type app struct {
 	Process
 	flags   globalFlags
 	printer *printer
-	held    held // by a restore with hooks
+	held    held   // by a restore with hooks
+	state   string // folder, once the configuration says which
 	stores  openStores
 	opened  map[string][]seal.Identity // by the path of their file, so that a passphrase is asked for once
 

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/seal"
 	"holdfast/internal/store"
 	"holdfast/internal/store/local"
+	"holdfast/internal/store/rsync"
 	"holdfast/internal/store/s3"
 	"holdfast/internal/store/sftp"
 )
@@ -59,6 +60,9 @@ func (a *app) storeDriver(ctx context.Context, cfg config.Store, create bool) (s
 	case config.StoreSFTP:
 		driver, err := a.sftp(ctx, cfg, retrier, create)
 		return driver, retrier, err
+	case config.StoreRsync:
+		driver, err := a.rsync(ctx, cfg, retrier, create)
+		return driver, retrier, err
 	}
 	return nil, nil, fmt.Errorf("%w: stores of kind %q are not known", holdfast.ErrUsage, cfg.Kind)
 }
@@ -84,6 +88,24 @@ func (a *app) sftp(ctx context.Context, cfg config.Store, retrier *store.Retrier
 	return sftp.Open(ctx, sftp.Options{
 		Host: cfg.SSH.Host, Port: cfg.SSH.Port, User: cfg.SSH.User, Path: cfg.SSH.Path, KeyFile: cfg.SSH.KeyFile, KeyPassphrase: secrets[0], Password: secrets[1],
 		AgentSocket: cfg.SSH.Agent, KnownHosts: cfg.SSH.KnownHosts, Timeout: cfg.SSH.Timeout, Stall: cfg.Stall, Retrier: retrier, Create: create,
+	})
+}
+
+// rsync reaches a mirror through the program of that name. What is on its way waits, sealed, below the state folder.
+func (a *app) rsync(ctx context.Context, cfg config.Store, retrier *store.Retrier, create bool) (*rsync.Driver, error) {
+	cache := filepath.Join(a.state, "rsync")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return nil, holdfast.WithHint(fmt.Errorf("make the folder of objects on their way: %w", err), "choose another state folder with --state or HOLDFAST_STATE")
+	}
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "SSH_AUTH_SOCK"} {
+		if value := a.env(name); value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	return rsync.Open(ctx, rsync.Options{
+		Host: cfg.SSH.Host, Port: cfg.SSH.Port, User: cfg.SSH.User, Path: cfg.SSH.Path, KeyFile: cfg.SSH.KeyFile, KnownHosts: cfg.SSH.KnownHosts,
+		Cache: cache, Bandwidth: cfg.Bandwidth, Timeout: cfg.Stall, Env: env, Retrier: retrier, Create: create,
 	})
 }
 

@@ -54,7 +54,7 @@ func (d *Driver) put(ctx context.Context, name string, r io.Reader) error {
 		return err
 	}
 	if taken {
-		return d.confirm(ctx, name, func(stored io.Reader) (bool, error) { return equal(stored, r) })
+		return d.confirm(ctx, name, func(stored io.Reader) (bool, error) { return store.Equal(stored, r) })
 	}
 	u := &upload{d: d, name: name, sum: sha256.New()}
 	err = u.fill(ctx, r)
@@ -121,26 +121,6 @@ func syncFile(f *sftp.File) error {
 		return nil
 	}
 	return err
-}
-
-func equal(a, b io.Reader) (bool, error) {
-	const size = 256 << 10
-	left, right := make([]byte, size), make([]byte, size)
-	for {
-		n, errA := io.ReadFull(a, left)
-		m, errB := io.ReadFull(b, right)
-		for _, err := range []error{errA, errB} {
-			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-				return false, err
-			}
-		}
-		if !bytes.Equal(left[:n], right[:m]) {
-			return false, nil
-		}
-		if n < size {
-			return true, nil
-		}
-	}
 }
 
 // upload is one object on its way. Its file is opened again on every new connection.

@@ -101,11 +101,11 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 	if opt.Stall <= 0 {
 		opt.Stall = store.DefaultStall
 	}
+	if err := opt.check(); err != nil {
+		return nil, fmt.Errorf("open SFTP store: %w: %w", holdfast.ErrUsage, err)
+	}
 	d := &Driver{
 		opt: opt, addr: net.JoinHostPort(opt.Host, strconv.Itoa(opt.Port)), where: where(opt), turn: make(chan struct{}, 1),
-	}
-	if err := opt.check(); err != nil {
-		return nil, fmt.Errorf("open store %s: %w: %w", d.where, holdfast.ErrUsage, err)
 	}
 	err := opt.Retrier.Do(ctx, func() (bool, error) {
 		return true, d.do(ctx, func(s *session) error {
