@@ -125,6 +125,43 @@ func TestEveryRequestFails(t *testing.T) {
 	}
 }
 
+// TestDenied: who has put something is not believed to be denied at the first word, as MinIO errs; at the second it is.
+func TestDenied(t *testing.T) {
+	server := testbed.StartS3(t)
+	proxy, opt := through(t, server)
+	opt.PartSize = part
+	makeBucket(t, server, opt.Bucket)
+	d := open(t, opt)
+	denial := func(match func(*http.Request) bool, times int) {
+		proxy.Heal()
+		proxy.Fail(testbed.Fault{Match: match, Failure: testbed.Answer, Status: 403, Body: xmlError("AccessDenied", "no"), Times: times})
+	}
+	for _, test := range []struct {
+		name  string
+		size  int
+		match func(*http.Request) bool
+		times int
+		want  error
+	}{
+		{"at first", 10, method(http.MethodPut), 1, fs.ErrPermission},
+		{"none", 10, method(http.MethodPatch), 1, nil},
+		{"once", 10, method(http.MethodPut), 1, nil},
+		{"twice", 10, method(http.MethodPut), 2, fs.ErrPermission},
+		{"completion once", part + 10, complete, 1, nil},
+		{"completion twice", part + 10, complete, 2, fs.ErrPermission},
+	} {
+		denial(test.match, test.times)
+		name := strings.ReplaceAll(test.name, " ", "-")
+		err := d.Put(t.Context(), name, stream(sample(test.size, 1)))
+		if !errors.Is(err, test.want) || err != nil && holdfast.Hint(err) == "" {
+			t.Errorf("%s: Put: %v, want %v", test.name, err, test.want)
+		}
+		if err == nil {
+			wantObject(t, d, name, sample(test.size, 1))
+		}
+	}
+}
+
 // TestLostBytes: a server that says yes and keeps less is found out, and what it kept does not block the name.
 func TestLostBytes(t *testing.T) {
 	server := testbed.StartS3(t)

@@ -210,7 +210,7 @@ func (u *upload) complete(ctx context.Context, id string, checked bool, parts []
 			return false, nil
 		}
 		lost = lost || status(err) == 0
-		return true, u.settle(ctx, err)
+		return true, u.doubt(u.settle(ctx, err))
 	})
 	if err != nil {
 		return fmt.Errorf("complete the upload: %w", err)

@@ -58,6 +58,7 @@ func (d *Driver) put(ctx context.Context, key string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	d.stored.Store(true)
 	if u.confirmed {
 		return nil
 	}
@@ -75,6 +76,7 @@ type upload struct {
 	version   *string // of what was stored, where there are versions
 	etag      string  // of what was stored, to know it again
 	confirmed bool    // what is stored was read and is the same
+	doubted   bool    // a denial was tried again
 }
 
 // errGone: the name was taken, and is not any more.
@@ -122,8 +124,18 @@ func (u *upload) whole(ctx context.Context, data []byte) error {
 		}
 		err := u.settle(ctx, u.once(ctx, data))
 		lost = lost || err != nil && status(err) == 0
-		return true, err
+		return true, u.doubt(err)
 	})
+}
+
+// doubt makes the first denial of a Put one that may be tried again, when these credentials have put something before. MinIO
+// denies access when somebody deletes the last object of a folder at the moment in which another one is put there.
+func (u *upload) doubt(err error) error {
+	if code(err) != "AccessDenied" || u.doubted || !u.d.stored.Load() {
+		return err
+	}
+	u.doubted = true
+	return errors.New(err.Error())
 }
 
 // takenBy looks whether the name is taken, and confirms what has it. An attempt without an answer may have made the object, or

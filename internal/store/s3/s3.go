@@ -172,6 +172,8 @@ type Driver struct {
 	completeCondition condition // of CompleteMultipartUpload
 	// plain: the server does not take checksums of objects.
 	plain atomic.Bool
+	// stored: these credentials have put something.
+	stored atomic.Bool
 }
 
 var (
