@@ -86,6 +86,9 @@ type backupRun struct {
 }
 
 func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, run backupRun) (err error) {
+	if job.Store.Kind == config.StoreRsync {
+		return holdfast.WithHint(fmt.Errorf("%w: store %s is reached by rsync, and can only be a mirror", holdfast.ErrUsage, job.Store.Name), "back up to another store, and give this one as --mirror")
+	}
 	lock, err := a.holdJob(cfg, job.Store, job.Name)
 	if err != nil {
 		return err

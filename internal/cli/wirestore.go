@@ -28,7 +28,7 @@ type openStores struct {
 
 // openStore opens the store that the configuration describes. create makes it, for a first use.
 func (a *app) openStore(ctx context.Context, cfg config.Store, create bool) (*store.Store, error) {
-	address := storeAddress(cfg)
+	address := storeAddress(cfg) + "\n" + cfg.SSH.KeyFile + "\n" + cfg.Name
 	if s, open := a.stores.byAddress[address]; open {
 		return s, nil
 	}

@@ -30,7 +30,7 @@ func (r *reader) complete(d *draft, j *draftJob) error {
 			r.fault(j.store.at, "%s.store: unknown store %q; %s", path, j.store.text, allowed(j.store.text, known))
 		}
 		j.Store = store
-		if store.Kind == StoreRsync {
+		if store.Kind == StoreRsync && j.store.at.line > 0 { // a flag may name it for reading
 			r.fault(j.store.at, "%s.store: %q is of kind rsync, which can only be a mirror; name another store and put this one into mirrors", path, store.Name)
 		}
 	}

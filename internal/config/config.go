@@ -57,7 +57,7 @@ type Config struct {
 	// Warnings are remarks for a person, one sentence each.
 	Warnings []string
 
-	environ    []string // for stores that are described later
+	environ    []string // of it what stores need that are described later; nothing secret
 	chosen     bool     // Store was named by flag or environment
 	drill      Drill    // what applies to a job that the configuration does not know
 	incomplete map[holdfast.JobName]error
@@ -258,7 +258,7 @@ func (c *Config) StoreFor(text string) (Store, error) {
 		return Store{}, err
 	}
 	for _, store := range c.Stores {
-		if store.Kind == described.Kind && store.Address() == described.Address() {
+		if store.answers(described, text) {
 			return store, nil
 		}
 	}

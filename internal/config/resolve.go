@@ -71,7 +71,11 @@ func Resolve(in Inputs) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.environ = in.Environ
+	for _, pair := range in.Environ {
+		if strings.HasPrefix(pair, "HOME=") || strings.HasPrefix(pair, "SSH_AUTH_SOCK=") {
+			c.environ = append(c.environ, pair)
+		}
+	}
 	c.Warnings = append(c.Warnings, strangers(in.Environ, c)...)
 	return c, nil
 }

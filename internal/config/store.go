@@ -88,6 +88,28 @@ func (s Store) Address() string {
 	return s.Path
 }
 
+// answers reports whether a store of the configuration is what text, which was read as described, means: the same place, and text
+// says nothing else about how to reach it.
+func (s Store) answers(described Store, text string) bool {
+	if s.Kind != described.Kind || s.Address() != described.Address() {
+		return false
+	}
+	_, query, _ := strings.Cut(text, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return false
+	}
+	for name, value := range map[string]string{
+		"key_file": s.SSH.KeyFile, "known_hosts": strings.Join(s.SSH.KnownHosts, ","), "region": s.S3.Region, "ca_file": s.S3.CAFile,
+		"path_style": strconv.FormatBool(s.S3.PathStyle),
+	} {
+		if asked := values.Get(name); asked != "" && asked != value {
+			return false
+		}
+	}
+	return true
+}
+
 const noneWord = "none"
 
 func storeShapes() map[string]*shape {
@@ -352,7 +374,7 @@ func (r *reader) addStore(d *draft, g given) given {
 		return given{}
 	}
 	for _, known := range d.stores {
-		if known.Kind == store.Kind && known.Address() == store.Address() {
+		if known.answers(store, g.text) {
 			return given{known.Name, g.at}
 		}
 	}
