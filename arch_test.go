@@ -50,6 +50,7 @@ var floors = map[string]int{
 	"internal/source/sqlite":   3,
 	"internal/source/files":    3,
 	"internal/archive":         3,
+	"internal/journal":         3,
 
 	"internal/engine": 4,
 	"internal/config": 4,

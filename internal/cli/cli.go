@@ -20,6 +20,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/config"
+	"holdfast/internal/journal"
 	"holdfast/internal/seal"
 )
 
@@ -64,6 +65,7 @@ type app struct {
 	held    held   // by a restore with hooks
 	state   string // folder, once the configuration says which
 	stores  openStores
+	journal *journal.Journal           // nil until something is recorded
 	opened  map[string][]seal.Identity // by the path of their file, so that a passphrase is asked for once
 
 	unusable error // why a configured key opens nothing here
@@ -90,6 +92,7 @@ func Main(p Process) int {
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	err := root.ExecuteContext(ctx)
+	err = joinClose(err, a.signJournal())
 	err = joinClose(err, a.closeStores())
 	if err == nil {
 		err = a.finish(nil)
@@ -206,7 +209,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.flags.logFile, "log-file", "", "append what is printed to `FILE` (mode 0640)")
 	root.AddCommand(
 		a.initCommand(), a.doctorCommand(), a.backupCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
-		a.drillCommand(), a.restoreCommand(), a.mirrorCommand(), a.pruneCommand(), a.pinCommand(), a.unpinCommand(), a.linkCommand(), a.policyCommand(), a.decryptCommand(), a.importCommand(), a.keyCommand(), a.configCommand(),
+		a.drillCommand(), a.restoreCommand(), a.mirrorCommand(), a.pruneCommand(), a.pinCommand(), a.unpinCommand(), a.linkCommand(), a.policyCommand(), a.auditCommand(), a.decryptCommand(), a.importCommand(), a.keyCommand(), a.configCommand(),
 		a.completionCommand(), a.manCommand(), a.versionCommand(),
 	)
 	for _, cmd := range root.Commands() {

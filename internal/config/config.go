@@ -29,6 +29,7 @@ type Config struct {
 	Signer   string // file of the host's signing key
 	Engine   string // socket of the engine of containers; "": where one usually is
 	LogFile  string // "" when no log file is written
+	Audit    Audit
 	Identity string // file of the identity that opens backups; "" when none was named
 
 	Keys    []Key
@@ -64,6 +65,12 @@ type Config struct {
 	expired    map[holdfast.JobName]error
 	origins    map[string]place
 	switches   []Setting // of the environment alone
+}
+
+// Audit says where lines of the journal go besides, for people and for whoever collects logs.
+type Audit struct {
+	File   string // 0600
+	Syslog bool
 }
 
 // Key is one holder of the right to open backups: age recipients, OpenPGP public keys, or a passphrase.

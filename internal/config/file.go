@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -18,6 +19,8 @@ import (
 // draft is a configuration on its way: what was read, with names that are not yet looked up.
 type draft struct {
 	host, state, signer, engine, logFile string
+
+	audit Audit
 
 	keys    []draftKey
 	stores  []Store
@@ -65,6 +68,14 @@ func (r *reader) readFile(tree *yaml.Node) draft {
 	if node, _, found := root.value("log"); found {
 		if log := r.section(node, "log", logShape()); log != nil {
 			log.pathTo("file", &d.logFile)
+		}
+	}
+	_, err := os.Stat("/dev/log")
+	d.audit.Syslog = err == nil
+	if node, _, found := root.value("audit"); found {
+		if audit := r.section(node, "audit", auditShape()); audit != nil {
+			audit.pathTo("file", &d.audit.File)
+			audit.flag("syslog", &d.audit.Syslog)
 		}
 	}
 	for _, e := range root.entries("keys", "key") {

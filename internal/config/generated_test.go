@@ -199,6 +199,7 @@ func keyTables() string {
 	}{
 		{"The file", rootShape()},
 		{"`log`", logShape()},
+		{"`audit`", auditShape()},
 		{"`keys.NAME`", keyShape()},
 		{"an entry of `retired`", retiredShape()},
 		{"`stores.NAME` of kind `local`", localStoreShape()},
@@ -291,6 +292,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	wrap := map[string]string{
 		"":                "%s\n",
 		"log":             "version: 1\nlog:\n  %s\n",
+		"audit":           "version: 1\naudit:\n  %s\n",
 		"key":             "version: 1\nkeys:\n  k:\n    %s\n",
 		"local store":     "version: 1\nstores:\n  s:\n    kind: local\n    %s\n",
 		"s3 store":        "version: 1\nstores:\n  s:\n    kind: s3\n    %s\n",
@@ -313,7 +315,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"page":            "version: 1\njobs:\n  j:\n    hooks:\n      restore:\n        health:\n        - http:\n            %s\n",
 		"assertion":       "version: 1\njobs:\n  j:\n    drill:\n      assertions:\n      -\n        %s\n",
 	}
-	shapes := []*shape{rootShape(), logShape(), keyShape(), postgresShape(), sqliteShape(), filesShape(),
+	shapes := []*shape{rootShape(), logShape(), auditShape(), keyShape(), postgresShape(), sqliteShape(), filesShape(),
 		localStoreShape(), s3StoreShape(), sftpStoreShape(), rsyncStoreShape(),
 		rootPathShape(), jobShape(), keepShape(), keepStoreShape(), ruleShape(), drillShape(), assertionShape(), hooksShape(), backupHooksShape(), restoreHooksShape(), hookShape(),
 		healthShape(), pageShape()}

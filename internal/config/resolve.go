@@ -267,7 +267,7 @@ func workingPath(text string) (string, error) {
 // finish puts flags and environment over the draft, looks up names, and checks what only the whole can tell.
 func (r *reader) finish(d draft, flags Flags, seals bool) (*Config, error) {
 	c := &Config{
-		File: r.file, Host: d.host, State: d.state, Signer: d.signer, Engine: d.engine, LogFile: d.logFile,
+		File: r.file, Host: d.host, State: d.state, Signer: d.signer, Engine: d.engine, LogFile: d.logFile, Audit: d.audit,
 		drill: newDrill(), origins: r.origins, incomplete: map[holdfast.JobName]error{}, expired: map[holdfast.JobName]error{},
 		PostgresEnv: map[string]string{},
 	}
@@ -355,6 +355,9 @@ func (r *reader) overlayHost(c *Config, flags Flags) {
 	}
 	if c.Signer == "" {
 		c.Signer = filepath.Join(c.State, "signer")
+	}
+	if c.Audit.File == "" {
+		c.Audit.File = filepath.Join(c.State, "audit.log")
 	}
 }
 

@@ -44,6 +44,8 @@ func (c *Config) Show() []Setting {
 	s.add("signer", c.Signer)
 	s.given("engine", c.Engine)
 	s.given("log.file", c.LogFile)
+	s.given("audit.file", c.Audit.File)
+	s.add("audit.syslog", strconv.FormatBool(c.Audit.Syslog))
 	s.given("identity", c.Identity)
 	for _, k := range c.Keys {
 		s.key("keys."+k.Name+".", k)

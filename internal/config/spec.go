@@ -94,6 +94,7 @@ func rootShape() *shape {
 		{name: "signer", form: formPath, fallback: "signer in the state folder", example: "/etc/holdfast/signer", doc: "File of the key that signs this host's manifests."},
 		{name: "engine", form: formText, fallback: "unix:///var/run/docker.sock", doc: "Socket of the Docker Engine, or of Podman, for servers in containers and drills in them."},
 		{name: "log", form: formSection, shape: logShape(), doc: "Where runs are logged besides the terminal."},
+		{name: "audit", form: formSection, shape: auditShape(), doc: "Where the lines of the journal go besides."},
 		{name: "keys", form: formNamed, shape: keyShape(), doc: "Who can open backups. A job names them as its recipients."},
 		{name: "stores", form: formStores, doc: "Where backups are kept."},
 		{name: "sources", form: formSources, doc: "What to back up."},
@@ -104,6 +105,13 @@ func rootShape() *shape {
 func logShape() *shape {
 	return &shape{name: "log", doc: "The log file.", fields: []field{
 		{name: "file", form: formPath, example: "/var/log/holdfast.log", doc: "File that log lines are appended to; made with mode 0640."},
+	}}
+}
+
+func auditShape() *shape {
+	return &shape{name: "audit", doc: "Where the lines of the journal go besides: see docs/audit.md.", fields: []field{
+		{name: "file", form: formPath, fallback: "audit.log in the state folder", example: "/var/log/holdfast-audit.log", doc: "File that gets a line for each record; made with mode 0600."},
+		{name: "syslog", form: formFlag, fallback: "true where there is /dev/log", example: "true", doc: "Send the line to the system's log too, as auth.info."},
 	}}
 }
 
