@@ -212,7 +212,8 @@ func (d *Driver) Check(ctx context.Context, names []string, open func(ctx contex
 		}
 	}
 	var different []string
-	err := d.batches(ctx, slices.Clone(names), open, func(folder string, names []string) error {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	err := d.batches(ctx, names, open, func(folder string, names []string) error {
 		found, err := d.compare(ctx, folder, names)
 		different = append(different, found...)
 		return named("check", names, err)

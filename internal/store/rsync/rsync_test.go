@@ -147,7 +147,7 @@ func testPush(t *testing.T, opt rsync.Options, dir string) {
 		t.Errorf("second Push: error %v, %d objects opened, want 1; z has %d bytes", err, opened, len(stored))
 	}
 	other["gone"] = []byte("x")
-	different, err := d.Check(t.Context(), []string{"z", "new", "gone"}, other.open)
+	different, err := d.Check(t.Context(), []string{"z", "new", "gone", "new"}, other.open)
 	if want := []string{"gone", "z"}; err != nil || !slices.Equal(different, want) {
 		t.Errorf("Check: %q, error %v; want %q", different, err, want)
 	}
