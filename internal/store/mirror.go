@@ -57,7 +57,7 @@ func (m mirror) Push(ctx context.Context, objects []Object, open func(ctx contex
 	return nil
 }
 
-// Missing returns those objects whose name a mirror does not list, for a Push.
+// Missing returns those objects whose name a mirror does not list, each name once, for a Push.
 func Missing(ctx context.Context, m Mirror, objects []Object) ([]Object, error) {
 	there := map[string]bool{}
 	for object, err := range m.List(ctx, beginning(objects)) {
@@ -69,6 +69,7 @@ func Missing(ctx context.Context, m Mirror, objects []Object) ([]Object, error) 
 	var missing []Object
 	for _, object := range objects {
 		if !there[object.Name] {
+			there[object.Name] = true
 			missing = append(missing, object)
 		}
 	}
@@ -107,7 +108,7 @@ func (m mirror) Fetch(ctx context.Context, name string, w io.Writer) error {
 
 func (m mirror) Check(ctx context.Context, names []string, open func(ctx context.Context, name string) (io.ReadCloser, error)) ([]string, error) {
 	var different []string
-	for _, name := range slices.Sorted(slices.Values(names)) {
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
 		stored, err := m.store.Open(ctx, name, 0, -1)
 		if errors.Is(err, fs.ErrNotExist) {
 			different = append(different, name)

@@ -49,8 +49,9 @@ func TestMirrorOfAStore(t *testing.T) {
 	}
 	// Names that are there stay as they are, and are not opened.
 	second := texts{"a/1": "ONE", "c": "three"}
+	twice := append(second.objects(), second.objects()...)
 	var opened []string
-	err := m.Push(t.Context(), second.objects(), func(ctx context.Context, name string) (io.ReadCloser, error) {
+	err := m.Push(t.Context(), twice, func(ctx context.Context, name string) (io.ReadCloser, error) {
 		opened = append(opened, name)
 		return second.open(ctx, name)
 	})
@@ -58,7 +59,7 @@ func TestMirrorOfAStore(t *testing.T) {
 		t.Errorf("second Push: error %v, opened %q; want c alone", err, opened)
 	}
 	second["d"] = "four"
-	different, err := m.Check(t.Context(), []string{"d", "c", "a/1"}, second.open)
+	different, err := m.Check(t.Context(), []string{"d", "c", "a/1", "d"}, second.open)
 	if err != nil || !slices.Equal(different, []string{"a/1", "d"}) {
 		t.Errorf("Check: %q, %v; want a/1 and d", different, err)
 	}

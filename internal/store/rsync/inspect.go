@@ -3,6 +3,7 @@ package rsync
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"holdfast/internal/store"
 )
@@ -23,7 +24,7 @@ func (d *Driver) Inspect(ctx context.Context, about store.Inspection) ([]store.F
 			Message:  "rsync fetches whole objects: a file or a table out of a backup costs the transfer of its whole item, and room in the cache",
 		},
 	}
-	if !d.mayFsync() {
+	if !slices.Contains(d.optional(), fsyncOption) {
 		findings = append(findings, store.Finding{
 			Severity: store.Warns,
 			Message:  "rsync without --fsync, on this host or at the server: what was sent can be lost when the server loses power in the next half minute",

@@ -141,34 +141,55 @@ func (o obedient) Read(p []byte) (int, error) {
 // send copies named files of a folder to the far side, those alone whose names are free, and returns which came.
 func (d *Driver) send(ctx context.Context, folder string, names []string) (sent []string, err error) {
 	err = d.opt.Retrier.Do(ctx, func() (bool, error) {
-		args := []string{
-			"--files-from=-", "--from0", "--ignore-existing", "--partial-dir=" + partial, "--chmod=D700,F600", "--out-format=%i %n",
-		}
-		fsync := d.mayFsync()
-		if fsync {
-			args = append(args, "--fsync")
-		}
-		out, err := d.run(ctx, names, append(args, folder+"/", d.at(""))...)
-		sent = append(sent, transferred(out)...)
-		var option optionError
-		if errors.As(err, &option) && fsync {
-			// Not an attempt of its own: the far side is older than 3.2.4, or has --fsync forbidden.
-			d.mu.Lock()
-			d.noFsync = true
-			d.mu.Unlock()
-			args = args[:len(args)-1]
-			out, err = d.run(ctx, names, append(args, folder+"/", d.at(""))...)
+		for {
+			optional := d.optional()
+			args := append([]string{"--files-from=-", "--from0", "--ignore-existing", "--chmod=D700,F600", "--out-format=%i %n"}, optional...)
+			out, err := d.run(ctx, names, append(args, folder+"/", d.at(""))...)
 			sent = append(sent, transferred(out)...)
+			var option optionError
+			if !errors.As(err, &option) || len(optional) == 0 {
+				return true, err
+			}
+			// Not an attempt of its own: nothing was sent, and what is asked next is something else.
+			d.refuse(option, optional)
 		}
-		return true, err
 	})
 	return sent, err
 }
 
-func (d *Driver) mayFsync() bool {
+// The options that a far side may refuse: it is older than 3.2.4, or rrsync has them forbidden, as -no-overwrite does with the
+// second.
+const (
+	fsyncOption   = "--fsync"
+	partialOption = "--partial-dir=" + partial
+)
+
+// optional returns the options that are of use and were not refused.
+func (d *Driver) optional() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.version.atLeast(version{3, 2, 4}) && !d.noFsync
+	var options []string
+	if d.version.atLeast(version{3, 2, 4}) && !d.refused[fsyncOption] {
+		options = append(options, fsyncOption)
+	}
+	if !d.refused[partialOption] {
+		options = append(options, partialOption)
+	}
+	return options
+}
+
+// refuse remembers which of the options the far side means: the one it names, or else the first.
+func (d *Driver) refuse(err optionError, options []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, option := range options {
+		name, _, _ := strings.Cut(option, "=")
+		if strings.Contains(err.Error(), name) {
+			d.refused[option] = true
+			return
+		}
+	}
+	d.refused[options[0]] = true
 }
 
 // transferred returns the names of files in the output of --out-format="%i %n" that were sent, or in a dry run would be.
@@ -191,7 +212,8 @@ func (d *Driver) Check(ctx context.Context, names []string, open func(ctx contex
 		}
 	}
 	var different []string
-	err := d.batches(ctx, slices.Clone(names), open, func(folder string, names []string) error {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	err := d.batches(ctx, names, open, func(folder string, names []string) error {
 		found, err := d.compare(ctx, folder, names)
 		different = append(different, found...)
 		return named("check", names, err)
@@ -201,17 +223,65 @@ func (d *Driver) Check(ctx context.Context, names []string, open func(ctx contex
 }
 
 // compare returns which of the files in a folder are missing or other at the far side.
+//
+// A far side that has writing over forbidden (rrsync -no-overwrite) passes over every file that it has, and finds no difference
+// ever. The marker is therefore compared too, with other bytes than it has: when that is not noticed, the objects are fetched.
 func (d *Driver) compare(ctx context.Context, folder string, names []string) (different []string, err error) {
+	if err := os.WriteFile(filepath.Join(folder, marker), []byte("no marker\n"), 0o600); err != nil {
+		return nil, cacheError(err)
+	}
+	blind := false
 	err = d.opt.Retrier.Do(ctx, func() (bool, error) {
 		if err := d.look(ctx); err != nil {
 			return true, err
 		}
 		// Without rsync's own time limit: nothing moves while a far side reads a large file. ssh notices a dead line.
-		out, err := d.runWithin(ctx, 0, names, "--files-from=-", "--from0", "--dry-run", "--checksum", "--out-format=%i %n", folder+"/", d.at(""))
+		out, err := d.runWithin(ctx, 0, append(slices.Clone(names), marker),
+			"--files-from=-", "--from0", "--dry-run", "--checksum", "--out-format=%i %n", folder+"/", d.at(""))
 		different = transferred(out)
+		blind = !slices.Contains(different, marker)
 		return true, err
 	})
-	return different, err
+	if err != nil {
+		return nil, err
+	}
+	if blind {
+		return d.compareHere(ctx, folder, names)
+	}
+	return slices.DeleteFunc(different, func(name string) bool { return name == marker }), nil
+}
+
+// compareHere is compare by fetching the objects.
+func (d *Driver) compareHere(ctx context.Context, folder string, names []string) (different []string, err error) {
+	for _, name := range names {
+		same := false
+		err := d.opt.Retrier.Do(ctx, func() (again bool, err error) {
+			d.forget(name) // what was fetched earlier says nothing about now
+			same, err = d.same(ctx, filepath.Join(folder, filepath.FromSlash(name)), name)
+			return true, err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if !same {
+			different = append(different, name)
+		}
+	}
+	return different, nil
+}
+
+func (d *Driver) same(ctx context.Context, file, name string) (bool, error) {
+	stored, err := d.openRange(ctx, name, 0, -1)
+	if err != nil {
+		return false, err
+	}
+	defer stored.Close() // read alone
+	mine, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer mine.Close() // read alone
+	return store.Equal(stored, mine)
 }
 
 // Put stores what r has under name. It goes through the cache as a whole. Two Puts of one name at once, from two drivers, are not

@@ -81,8 +81,10 @@ type Driver struct {
 	dir     string   // private folder in the cache
 	lock    *os.File // held while dir is in use
 
+	turn chan struct{} // held by a run of rsync
+
 	mu       sync.Mutex               // guards what follows
-	noFsync  bool                     // the far side refuses --fsync
+	refused  map[string]bool          // options that the far side does not take
 	fetched  []fetched                // objects in the cache, the oldest first
 	fetching map[string]chan struct{} // closed when the object is in the cache, or did not come
 	count    int                      // of objects that were fetched
@@ -123,7 +125,7 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 	if err := opt.check(); err != nil {
 		return nil, fmt.Errorf("open mirror: %w: %w", holdfast.ErrUsage, err)
 	}
-	d := &Driver{opt: opt, where: where(opt), fetching: map[string]chan struct{}{}}
+	d := &Driver{opt: opt, where: where(opt), turn: make(chan struct{}, 1), refused: map[string]bool{}, fetching: map[string]chan struct{}{}}
 	if err := d.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open mirror %s: %w", d.where, err), d.Close())
 	}

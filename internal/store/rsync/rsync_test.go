@@ -147,7 +147,7 @@ func testPush(t *testing.T, opt rsync.Options, dir string) {
 		t.Errorf("second Push: error %v, %d objects opened, want 1; z has %d bytes", err, opened, len(stored))
 	}
 	other["gone"] = []byte("x")
-	different, err := d.Check(t.Context(), []string{"z", "new", "gone"}, other.open)
+	different, err := d.Check(t.Context(), []string{"z", "new", "gone", "new"}, other.open)
 	if want := []string{"gone", "z"}; err != nil || !slices.Equal(different, want) {
 		t.Errorf("Check: %q, error %v; want %q", different, err, want)
 	}
@@ -184,10 +184,23 @@ func TestRestrictedServer(t *testing.T) {
 	opt.Path = "mirror"
 	testPush(t, opt, filepath.Join(dir, "mirror"))
 
-	s = testbed.StartSSHD(t, testbed.SSHDOptions{Command: "/usr/bin/rrsync -no-del " + dir})
+	// As docs/rsync.md sets it up.
+	s = testbed.StartSSHD(t, testbed.SSHDOptions{Command: "/usr/bin/rrsync -no-del -no-overwrite " + dir})
 	opt = options(t, s, "")
 	opt.Path = "mirror"
 	d := open(t, opt)
+	more := objects{"later": random(100_000), "z": []byte("other")}
+	if err := d.Push(t.Context(), more.list(), more.open); err != nil {
+		t.Errorf("Push where writing over is forbidden: %v", err)
+	}
+	if err := d.Put(t.Context(), "z", strings.NewReader("other")); !errors.Is(err, store.ErrExists) {
+		t.Errorf("Put of a name that is there: error %v, want ErrExists", err)
+	}
+	// rrsync then finds no difference by itself, which must not be taken for none.
+	more["gone"] = nil
+	if different, err := d.Check(t.Context(), []string{"later", "z", "gone"}, more.open); err != nil || !slices.Equal(different, []string{"gone", "z"}) {
+		t.Errorf("Check where writing over is forbidden: %q, error %v; want gone and z", different, err)
+	}
 	if err := d.Delete(t.Context(), "z"); !errors.Is(err, fs.ErrPermission) || holdfast.Hint(err) == "" {
 		t.Errorf("Delete where it is forbidden: error %v, want fs.ErrPermission", err)
 	}

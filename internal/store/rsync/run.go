@@ -95,6 +95,13 @@ func (d *Driver) runWithin(ctx context.Context, timeout time.Duration, names []s
 		return nil, err
 	}
 	cmd := d.command(ctx, timeout, args...)
+	// One run at a time: rrsync refuses a second one.
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if names != nil {
 		cmd.Stdin = strings.NewReader(strings.Join(names, "\x00") + "\x00")
 	}
@@ -164,11 +171,12 @@ var sentences = []said{
 	{"rsync: not found", holdfast.ErrUsage, "the server has no rsync", "have rsync installed on the server, or use kind: sftp"},
 	{"is your shell clean", holdfast.ErrUsage, "the server says something else than rsync's protocol",
 		"have the login print nothing (its shell's profile), and allow it to run rsync"},
+	{"Another instance of rrsync is already accessing this directory", nil, "another run is at that folder", "let it end, or have the server run rrsync -no-lock"},
 	{"Could not resolve hostname", nil, "the name of the host is not known", "check host:"},
 }
 
 // refusesOption is what an rsync says that does not know an argument, and what rrsync says to one that it does not allow.
-var refusesOption = regexp.MustCompile(`(?i)unknown option|invalid rsync-command syntax|option .* not allowed|has been disabled`)
+var refusesOption = regexp.MustCompile(`(?i)unknown option|invalid rsync-command syntax|has been disabled on this server`)
 
 // statuses are rsync's exit statuses (rsync(1), EXIT VALUES) and that of ssh.
 var statuses = map[int]string{

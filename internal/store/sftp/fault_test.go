@@ -67,21 +67,23 @@ func steps(low, high int64, n int) []int64 {
 
 // TestPutSurvivesCuts cuts the first connection at many places, in both directions, the answer to the link included.
 func TestPutSurvivesCuts(t *testing.T) {
-	s := testbed.StartSSHD(t, testbed.SSHDOptions{})
-	p := startProxy(t, s.Addr())
 	large := random(20 << 20)
 	for _, c := range []struct {
 		name string
 		data []byte
 		n    int
 		down bool
+		deny []string
 	}{
 		{name: "small object, requests", data: large[:10], n: 15},
-		{name: "small object, answers", data: large[:10], n: 40, down: true},
+		{name: "small object, answers", data: large[:10], n: 30, down: true},
+		{name: "small object, answers of a plain rename", data: large[:10], n: 25, down: true, deny: everyExtension},
 		{name: "large object, requests", data: large, n: 5},
 		{name: "large object, answers", data: large, n: 5, down: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			s := testbed.StartSSHD(t, testbed.SSHDOptions{Deny: c.deny})
+			p := startProxy(t, s.Addr())
 			dir := filepath.Join(t.TempDir(), "store")
 			opt := options(s, "")
 			opt.Path = dir

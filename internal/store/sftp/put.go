@@ -322,9 +322,14 @@ func (u *upload) publish(ctx context.Context) error {
 	if err == nil && !taken {
 		// The protocol cannot make a folder durable. A second fsync of the file does it on the usual filesystems, whose journal
 		// then holds the new name.
-		err = u.d.retry(ctx, func(s *session) error { return u.d.sync(s, u.name) })
+		err = u.d.retry(ctx, func(s *session) error {
+			if u.session == s {
+				return syncFile(u.file)
+			}
+			return u.d.sync(s, u.name)
+		})
 	}
-	u.discard(ctx)
+	u.remove(ctx, err != nil)
 	return err
 }
 
@@ -332,10 +337,10 @@ func (u *upload) publish(ctx context.Context) error {
 func (d *Driver) link(s *session, from, to string) error {
 	if s.has("hardlink") {
 		err := s.sftp.Link(d.at(from), d.at(to))
-		if code(err) != codeFailure && code(err) != codeUnsupported {
+		if code(err) == 0 && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
-		// The name is taken, or the filesystem has no links.
+		// The name is taken, or the filesystem has no links, which some call a lack of permission.
 	}
 	// In version 3 of the protocol this fails when the target exists, and OpenSSH keeps to that. Others may not.
 	if taken, err := d.taken(s, to); err != nil || taken {
@@ -344,12 +349,17 @@ func (d *Driver) link(s *session, from, to string) error {
 	return s.sftp.Rename(d.at(from), d.at(to))
 }
 
-// discard removes the temporary file and the folders made for an object that did not come. What it cannot, Sweep removes later.
+// discard removes what was made for an object that did not come.
 func (u *upload) discard(ctx context.Context) {
 	if u.temp == "" {
 		u.d.tidy(ctx, path.Dir(u.name))
 		return
 	}
+	u.remove(ctx, true)
+}
+
+// remove removes the temporary file, and with tidy the folders that are empty then. What it cannot, Sweep removes later.
+func (u *upload) remove(ctx context.Context, tidy bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
 	defer cancel()
 	_ = u.d.retry(ctx, func(s *session) error {
@@ -359,7 +369,9 @@ func (u *upload) discard(ctx context.Context) {
 		if err := s.sftp.Remove(u.d.at(u.temp)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		u.d.removeEmpty(s, path.Dir(u.name))
+		if tidy {
+			u.d.removeEmpty(s, path.Dir(u.name))
+		}
 		return nil
 	})
 }
