@@ -122,6 +122,7 @@ func (a *app) readerSealing(ctx context.Context, cfg *config.Config, f *storeFla
 	if err != nil {
 		return nil, err
 	}
+	a.about.Store = where.Name
 	identities, err := a.identities(ctx, cfg, f)
 	if err != nil {
 		return nil, err
@@ -154,6 +155,7 @@ func (a *app) pick(ctx context.Context, repo *archive.Archive, f *storeFlags, ar
 	if err != nil {
 		return nil, err
 	}
+	a.about.Job, a.about.Backup = entry.Job, entry.ID
 	b, err := repo.Open(ctx, entry)
 	if err != nil {
 		return nil, err

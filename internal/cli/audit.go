@@ -27,7 +27,8 @@ func (a *app) openJournal(cfg *config.Config) (*journal.Journal, error) {
 		return a.journal, nil
 	}
 	opt := journal.Options{Dir: filepath.Join(cfg.State, "journal"), Host: cfg.Host, Version: a.Version, Now: a.Now, TextFile: cfg.Audit.File}
-	if cfg.Audit.Syslog {
+	_, err := os.Stat("/dev/log")
+	if cfg.Audit.Syslog == config.SyslogAlways || cfg.Audit.Syslog == config.SyslogAuto && err == nil {
 		opt.Syslog = journal.Syslog("holdfast")
 	}
 	if _, err := os.Stat(cfg.Signer); err == nil {
@@ -65,6 +66,46 @@ func (a *app) note(cfg *config.Config, event journal.Event, cause error, fill fu
 		a.printer.warn("there is no record of this in the journal: " + holdfast.Sentence(err))
 	}
 }
+
+// recordedCommands are the commands that are one record each. Backups, mirrors, prunes and pins record by themselves what they do.
+func recordedCommands() map[string]journal.Event {
+	return map[string]journal.Event{
+		"holdfast verify": journal.Verified, "holdfast drill": journal.Drilled, "holdfast restore": journal.Restored, "holdfast decrypt": journal.Decrypted,
+		"holdfast link": journal.Linked, "holdfast import": journal.Imported, "holdfast key new": journal.KeyCreated, "holdfast key import": journal.KeyImported,
+		"holdfast key export": journal.KeyExported, "holdfast key rotate": journal.KeyRotation, "holdfast key check": journal.KeyChecked, "holdfast key reseal": journal.Resealed,
+	}
+}
+
+// noteCommand records the command that ran, if it is one of those. What was refused before it was known what it is about is a slip of
+// the pen and no record; what was refused for a backup is.
+func (a *app) noteCommand(ctx context.Context, err error) {
+	event, recorded := recordedCommands()[a.ran]
+	if !recorded || a.cfg == nil {
+		return
+	}
+	if resultOf(err) == "refused" {
+		if a.about.Backup == "" {
+			return
+		}
+		a.about.Detail, event = strings.TrimPrefix(a.ran, "holdfast "), journal.Refused
+	}
+	a.note(a.cfg, event, err, func(r *journal.Record) {
+		r.Job, r.Backup, r.Store, r.Detail, r.Figures, r.Reason = a.about.Job, a.about.Backup, a.about.Store, a.about.Detail, a.about.Figures, a.about.Reason
+		if a.about.Result != "" && err == nil {
+			r.Result = a.about.Result
+		}
+	})
+	where, storeErr := a.cfg.StoreNamed(a.about.Store)
+	if a.about.Store == "" || storeErr != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), carryTime)
+	defer cancel()
+	a.carryJournal(ctx, a.cfg, []config.Store{where})
+}
+
+// carryTime bounds what a command that only read spends on carrying its record away.
+const carryTime = 15 * time.Second
 
 // user is who runs this, and that they became somebody else for it.
 func (a *app) user() string {
@@ -112,7 +153,8 @@ func (a *app) carryJournal(ctx context.Context, cfg *config.Config, places []con
 		if err != nil {
 			continue // told by whoever needed the store
 		}
-		if _, err := j.Push(ctx, s); err != nil {
+		// Whoever may only read leaves it to the next one who may write.
+		if _, err := j.Push(ctx, s); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, store.ErrReadOnly) {
 			a.printer.warn(fmt.Sprintf("store %s: %s", place.Name, holdfast.Sentence(err)))
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/engine"
 	"holdfast/internal/hook"
 	"holdfast/internal/joblock"
+	"holdfast/internal/journal"
 	"holdfast/internal/report"
 )
 
@@ -121,8 +122,10 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 	}
 	began := a.Now()
 	made := false
+	var result engine.Result
 	err = a.around(ctx, cfg, job, hook.Backup, "", lock, func(ctx context.Context) (holdfast.BackupID, error) {
-		result, err := engine.Backup(ctx, repo, engine.Plan{
+		var err error
+		result, err = engine.Backup(ctx, repo, engine.Plan{
 			Job: job.Name, Host: cfg.Host, Kind: run.kind, Reason: run.reason, Sources: sources, Now: began,
 			Begun: func(entry archive.Entry) error { return lock.Begun(entry) },
 		}, a.printer.observe)
@@ -136,6 +139,9 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 		a.showResult(result, a.Now().Sub(began))
 		return result.Entry.ID, err
 	})
+	a.noteBackup(cfg, job, run, result, made, a.Now().Sub(began), err)
+	places := append([]config.Store{job.Store}, job.Mirrors...)
+	defer a.carryJournal(context.WithoutCancel(ctx), cfg, places)
 	if !made {
 		if a.recordFailure(ctx, cfg, job, repo, began, err) && ctx.Err() == nil {
 			// Mirrors get the record of it too, and what an earlier run did not bring there.
@@ -152,6 +158,24 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 		err = errors.Join(err, a.pruneAfter(ctx, cfg, job))
 	}
 	return err
+}
+
+// noteBackup records the run in the journal.
+func (a *app) noteBackup(cfg *config.Config, job config.Job, run backupRun, result engine.Result, made bool, took time.Duration, err error) {
+	event := journal.BackupCreated
+	switch {
+	case !made:
+		event = journal.BackupFailed
+	case !result.Manifest.Complete:
+		event = journal.BackupIncomplete
+	}
+	a.note(cfg, event, err, func(r *journal.Record) {
+		r.Job, r.Store, r.Reason, r.Backup, r.Detail = job.Name, job.Store.Name, run.reason, result.Entry.ID, run.kind
+		r.Figures = map[string]float64{"seconds": took.Seconds()}
+		if made {
+			r.Figures["bytes"], r.Figures["items"] = float64(result.Entry.Size), float64(len(result.Manifest.Items))
+		}
+	})
 }
 
 // recordFailure leaves word in the store of a run that made nothing, for whoever prunes from elsewhere. A store that does not take

@@ -62,8 +62,11 @@ type app struct {
 	Process
 	flags   globalFlags
 	printer *printer
-	held    held   // by a restore with hooks
-	state   string // folder, once the configuration says which
+	held    held           // by a restore with hooks
+	state   string         // folder, once the configuration says which
+	cfg     *config.Config // in force, once it was read
+	ran     string         // the command, as it is called: "holdfast key new"
+	about   journal.Record // what the command is about, for the journal
 	stores  openStores
 	journal *journal.Journal           // nil until something is recorded
 	opened  map[string][]seal.Identity // by the path of their file, so that a passphrase is asked for once
@@ -92,6 +95,7 @@ func Main(p Process) int {
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	err := root.ExecuteContext(ctx)
+	a.noteCommand(ctx, err)
 	err = joinClose(err, a.signJournal())
 	err = joinClose(err, a.closeStores())
 	if err == nil {
@@ -193,6 +197,7 @@ func (a *app) root() *cobra.Command {
 			return holdfast.WithHint(fmt.Errorf("%w: there is no command %q", holdfast.ErrUsage, args[0]), hint)
 		},
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRun:  func(cmd *cobra.Command, _ []string) { a.ran = cmd.CommandPath() },
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.Version = a.Version

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -40,6 +41,7 @@ func (a *app) decryptCommand() *cobra.Command {
 }
 
 func (a *app) decrypt(ctx context.Context, cfg *config.Config, f *storeFlags, ff *fileFlags, path, out string) (err error) {
+	a.about.Detail = filepath.Base(path)
 	file, err := a.openFile(ctx, cfg, f, ff, path)
 	if err != nil {
 		return err

@@ -162,6 +162,9 @@ func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args
 	if err != nil {
 		return err
 	}
+	failing, texts, compared := d.Differences()
+	a.about.Result = string(d.Verdict)
+	a.about.Figures = map[string]float64{"compared": float64(compared), "differences": float64(failing), "texts": float64(texts), "rto_seconds": d.RTO().Seconds(), "rpo_seconds": d.RPO().Seconds()}
 	a.showDrill(b, &d, path)
 	return drillErr
 }

@@ -88,6 +88,7 @@ func (a *app) importFolder(ctx context.Context, cfg *config.Config, job holdfast
 	if err != nil {
 		return err
 	}
+	a.about.Job, a.about.Store, a.about.Detail, a.about.Figures = job, where.Name, folder, map[string]float64{"files": float64(len(result.New))}
 	return a.showImport(job, folder, result)
 }
 

@@ -180,6 +180,7 @@ func (a *app) keyNew(ctx context.Context, n newKey) error {
 	if err := writePrivate(n.out, pair.file); err != nil {
 		return err
 	}
+	a.about.Detail = pair.info.ID
 	if a.flags.json {
 		a.printEvent("key", map[string]any{"key_id": pair.info.ID, "kind": pair.info.Kind, "recipient": pair.recipient, "identity": n.out})
 		return nil

@@ -33,7 +33,9 @@ func (a *app) keyExportCommand() *cobra.Command {
 			"disk, before the command says that it is there. A private half never leaves without a passphrase.",
 		Example: "  holdfast key export ops > ops.pub\n  holdfast key export --identity identity.txt --private --out identity-sealed.age",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			a.about.Detail = "the public half"
 			if f.private {
+				a.about.Detail = "the private half, under a passphrase"
 				return a.exportPrivate(cmd.Context(), args, f)
 			}
 			return a.exportPublic(cmd.Context(), args, f)

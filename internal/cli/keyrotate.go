@@ -76,6 +76,7 @@ func (a *app) keyRotate(ctx context.Context, name string, f rotateFlags) (err er
 	if cfg, err = a.checkConfig(file); err != nil {
 		return err
 	}
+	a.about.Detail = "key " + name
 	r := rotation{file: file}
 	if r.old, err = rotatable(cfg, name); err != nil {
 		return err

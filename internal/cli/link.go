@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"path"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,6 +72,7 @@ func (a *app) link(ctx context.Context, cfg *config.Config, f *storeFlags, args 
 	if err != nil {
 		return err
 	}
+	a.about.Store, a.about.Detail = where.Name, path.Base(name)+" for "+expires.String()
 	address, err := linker.Link(ctx, name, expires)
 	if err != nil {
 		return err

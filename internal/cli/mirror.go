@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/archive"
 	"holdfast/internal/config"
 	"holdfast/internal/engine"
+	"holdfast/internal/journal"
 	"holdfast/internal/report"
 	"holdfast/internal/seal"
 )
@@ -155,6 +156,12 @@ func (a *app) copies(ctx context.Context, cfg *config.Config, r route, repo *arc
 			mu.Lock()
 			defer mu.Unlock()
 			a.showCopies(r, store, done, err)
+			if done.Objects > 0 || err != nil {
+				a.note(cfg, journal.Mirrored, err, func(rec *journal.Record) {
+					rec.Job, rec.Store = r.job, store.Name
+					rec.Figures = map[string]float64{"backups": float64(done.Backups), "objects": float64(done.Objects), "bytes": float64(done.Bytes)}
+				})
+			}
 			if err != nil {
 				problems = append(problems, fmt.Errorf("mirror %s: %w", store.Name, err))
 			}

@@ -51,7 +51,7 @@ func (a *app) start(cfg *config.Config) error {
 		p.log = log
 	}
 	p.terminal = !p.json && !p.quiet && term.IsTerminal(int(a.Err.Fd()))
-	a.printer, a.state = p, cfg.State
+	a.printer, a.state, a.cfg = p, cfg.State, cfg
 	return nil
 }
 

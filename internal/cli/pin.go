@@ -11,6 +11,7 @@ import (
 	"holdfast"
 	"holdfast/internal/archive"
 	"holdfast/internal/config"
+	"holdfast/internal/journal"
 )
 
 type pinFlags struct {
@@ -100,7 +101,15 @@ func (a *app) pin(ctx context.Context, f *pinFlags, id string, pinned bool) erro
 		}
 		done++
 		a.showPin(place, entry, pinned, until)
+		event := journal.Unpinned
+		if pinned {
+			event = journal.Pinned
+		}
+		a.note(cfg, event, nil, func(r *journal.Record) {
+			r.Job, r.Backup, r.Store, r.Reason = entry.Job, entry.ID, place.Name, f.reason
+		})
 	}
+	a.carryJournal(ctx, cfg, places)
 	if done == 0 || len(problems) == 0 {
 		return errors.Join(problems...)
 	}

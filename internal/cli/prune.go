@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/archive"
 	"holdfast/internal/config"
 	"holdfast/internal/engine"
+	"holdfast/internal/journal"
 	"holdfast/internal/report"
 	"holdfast/internal/store"
 )
@@ -186,7 +187,20 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 			deleted[d.Store]++
 		}
 		a.showDeletion(job, d)
+		a.note(cfg, journal.Pruned, d.Err, func(r *journal.Record) {
+			r.Job, r.Backup, r.Store, r.Detail, r.Reason = job.Name, d.Entry.ID, d.Store, d.Why, f.reason
+			r.Figures = map[string]float64{"objects": float64(d.Objects)}
+			if d.Held {
+				r.Result = "retained"
+			}
+		})
 	})
+	defer a.carryJournal(context.WithoutCancel(ctx), cfg, places)
+	for _, s := range review.Stores {
+		if s.Blocked != "" && (len(only) == 0 || slices.Contains(only, s.Name)) {
+			a.note(cfg, journal.PruneBlocked, nil, func(r *journal.Record) { r.Job, r.Store, r.Detail, r.Result = job.Name, s.Name, s.Blocked, "refused" })
+		}
+	}
 	for _, s := range review.Stores {
 		if s.Err == nil && (len(only) == 0 || slices.Contains(only, s.Name)) && s.Blocked == "" {
 			a.result("store %s of job %s: %d backups deleted", s.Name, job.Name, deleted[s.Name])

@@ -132,6 +132,7 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 		return err
 	}
 	if f.item != "" {
+		a.about.Detail = "item " + f.item
 		return a.writeItem(ctx, chosen, f)
 	}
 	if f.keepRaw != "" && len(f.to) == 0 {
@@ -148,6 +149,11 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 	if err := a.confirm(ctx, b, destinations, note, f.confirm); err != nil {
 		return err
 	}
+	var names []string
+	for _, d := range destinations {
+		names = append(names, string(d.stored.Source)+" to "+d.name)
+	}
+	a.about.Detail = strings.Join(names, ", ")
 	targets, err := a.targets(cfg, f, b, destinations)
 	if err != nil {
 		return err

@@ -57,6 +57,7 @@ func (a *app) verifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.about.Detail = depth.String()
 			living, err := a.living(cmd.Context(), cfg, &live, b.Manifest)
 			if err != nil {
 				return err

@@ -67,10 +67,17 @@ type Config struct {
 	switches   []Setting // of the environment alone
 }
 
+// Whether lines of the journal go to the system's log.
+const (
+	SyslogAuto   = "auto" // where there is one
+	SyslogAlways = "always"
+	SyslogNever  = "never"
+)
+
 // Audit says where lines of the journal go besides, for people and for whoever collects logs.
 type Audit struct {
 	File   string // 0600
-	Syslog bool
+	Syslog string // [SyslogAuto], [SyslogAlways] or [SyslogNever]
 }
 
 // Key is one holder of the right to open backups: age recipients, OpenPGP public keys, or a passphrase.

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -70,12 +69,10 @@ func (r *reader) readFile(tree *yaml.Node) draft {
 			log.pathTo("file", &d.logFile)
 		}
 	}
-	_, err := os.Stat("/dev/log")
-	d.audit.Syslog = err == nil
 	if node, _, found := root.value("audit"); found {
 		if audit := r.section(node, "audit", auditShape()); audit != nil {
 			audit.pathTo("file", &d.audit.File)
-			audit.flag("syslog", &d.audit.Syslog)
+			audit.choice("syslog", &d.audit.Syslog)
 		}
 	}
 	for _, e := range root.entries("keys", "key") {

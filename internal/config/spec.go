@@ -111,7 +111,7 @@ func logShape() *shape {
 func auditShape() *shape {
 	return &shape{name: "audit", doc: "Where the lines of the journal go besides: see docs/audit.md.", fields: []field{
 		{name: "file", form: formPath, fallback: "audit.log in the state folder", example: "/var/log/holdfast-audit.log", doc: "File that gets a line for each record; made with mode 0600."},
-		{name: "syslog", form: formFlag, fallback: "true where there is /dev/log", example: "true", doc: "Send the line to the system's log too, as auth.info."},
+		{name: "syslog", form: formChoice, fallback: SyslogAuto, choices: []string{SyslogAuto, SyslogAlways, SyslogNever}, doc: "Whether the line goes to the system's log too, as auth.info: auto, where there is /dev/log."},
 	}}
 }
 

@@ -45,14 +45,10 @@ func parseObject(name string) (pushed, bool) {
 	return pushed{m[1], first, last}, errors.Join(errFirst, errLast) == nil && first >= 1 && last >= first
 }
 
-// inStore lists what a store has of a chain, or of all for "", in the order of the records.
-func inStore(ctx context.Context, s *store.Store, chain string) ([]pushed, error) {
-	prefix := storePrefix
-	if chain != "" {
-		prefix += chain + "/"
-	}
+// inStore lists the objects of chains whose names begin with prefix, "" for all, in the order of the records.
+func inStore(ctx context.Context, s *store.Store, prefix string) ([]pushed, error) {
 	var all []pushed
-	for object, err := range s.List(ctx, prefix) {
+	for object, err := range s.List(ctx, storePrefix+prefix) {
 		if err != nil {
 			return nil, fmt.Errorf("list the journal: %w", err)
 		}
@@ -92,7 +88,7 @@ func (j *Journal) Push(ctx context.Context, s *store.Store) (int, error) {
 	}
 	n := 0
 	err := j.locked("push.lock", func() error {
-		there, err := inStore(ctx, s, j.chain)
+		there, err := j.nearEnd(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -114,6 +110,23 @@ func (j *Journal) Push(ctx context.Context, s *store.Store) (int, error) {
 		return n, fmt.Errorf("push the journal: %w", err)
 	}
 	return n, nil
+}
+
+// nearEnd lists what a store has of the chain around its end here: years of records need not be listed for each new one.
+func (j *Journal) nearEnd(ctx context.Context, s *store.Store) ([]pushed, error) {
+	var end tail
+	err := j.locked("lock", func() (err error) {
+		end, err = j.mend()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	near, err := inStore(ctx, s, j.chain+"/"+fmt.Sprintf("%012d", end.seq)[:9])
+	if err != nil || len(near) > 0 {
+		return near, err
+	}
+	return inStore(ctx, s, j.chain+"/")
 }
 
 // continues checks that this journal has the last record that the store has.
@@ -219,7 +232,7 @@ func Chains(ctx context.Context, s *store.Store) ([]ChainInfo, error) {
 // Rebuild makes the journal in opt.Dir that of a chain in a store, and returns its records. What was there is kept in a folder beside it,
 // named after the time. Every object's signature is checked.
 func Rebuild(ctx context.Context, s *store.Store, chain string, opt Options, trust Trust) (int, error) {
-	objects, err := inStore(ctx, s, chain)
+	objects, err := inStore(ctx, s, chain+"/")
 	if err != nil {
 		return 0, err
 	}

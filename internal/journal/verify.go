@@ -112,7 +112,7 @@ func (j *Journal) checkHead(c *checker, hashes []string, audit *Audit) error {
 
 // checkStore reads everything that a store has of the chain, and returns the number of its newest record.
 func (j *Journal) checkStore(ctx context.Context, c *checker, s *store.Store, hashes []string) (int64, error) {
-	objects, err := inStore(ctx, s, j.chain)
+	objects, err := inStore(ctx, s, j.chain+"/")
 	if err != nil {
 		return 0, err
 	}
@@ -146,7 +146,7 @@ func (j *Journal) checkStore(ctx context.Context, c *checker, s *store.Store, ha
 // VerifyStore checks a chain by what a store alone has of it, and tells its records: what another machine can know.
 func VerifyStore(ctx context.Context, s *store.Store, chain string, trust Trust, each func(Record) error) (Audit, error) {
 	audit := Audit{Chain: chain}
-	objects, err := inStore(ctx, s, chain)
+	objects, err := inStore(ctx, s, chain+"/")
 	if err != nil {
 		return audit, err
 	}
