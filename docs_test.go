@@ -155,7 +155,7 @@ type command struct {
 
 var (
 	flagLine = regexp.MustCompile(`^ +(?:(-\w), )?(--[a-z-]+)(?: (\S.*?))? {2,}\S`)
-	subLine  = regexp.MustCompile(`^  ([a-z]+) {2,}\S`)
+	subLine  = regexp.MustCompile(`^  ([a-z][a-z0-9]*) {2,}\S`)
 )
 
 // commands returns every command by its path below holdfast; "" is holdfast itself.

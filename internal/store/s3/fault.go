@@ -183,7 +183,7 @@ func (f *fault) sort() (hint string, kind error) {
 	case f.status == http.StatusForbidden && strings.Contains(strings.ToLower(f.text), "storage cap exceeded"):
 		return "raise the storage cap at the provider", store.ErrFull
 	case f.status == http.StatusForbidden, f.status == http.StatusUnauthorized:
-		return "give these credentials the rights of their role: the policies are in docs/s3.md", fs.ErrPermission
+		return "give these credentials the rights of their role: `holdfast policy s3 ROLE` prints them", fs.ErrPermission
 	case f.status == http.StatusMovedPermanently, f.status == http.StatusTemporaryRedirect && f.code == "":
 		return "the bucket is in another region: correct region, and endpoint if one is given", holdfast.ErrUsage
 	}

@@ -69,7 +69,7 @@ func ask[In, Out any](
 	case status(err) == 0 || ctx.Err() != nil:
 		return nil, err
 	}
-	fix := "let these credentials read the set-up of the bucket: the policies are in docs/s3.md"
+	fix := "let these credentials read the set-up of the bucket: `holdfast policy s3 writer` prints them"
 	if unsupported(err) || !errors.Is(err, fs.ErrPermission) {
 		fix = "look at it at the provider: this server does not tell"
 	}
@@ -291,7 +291,7 @@ func (in *inspector) probe(ctx context.Context) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		in.found(store.Fails, "nothing can be put: "+err.Error(),
-			"give these credentials the rights of a writer: the policies are in docs/s3.md")
+			"give these credentials the rights of a writer: `holdfast policy s3 writer` prints them")
 		return nil
 	case err != nil:
 		return fmt.Errorf("probe: %w", err)
@@ -313,7 +313,7 @@ func (in *inspector) deletion(err error) {
 	case err == nil:
 		in.found(store.Warns,
 			"these credentials can delete, and this host only makes backups: whoever takes it over can delete them",
-			"give this host the rights of a writer: the policies are in docs/s3.md")
+			"give this host the rights of a writer: `holdfast policy s3 writer` prints them")
 	case errors.Is(err, store.ErrRetained):
 		in.found(store.Fine, "a lock keeps these credentials from deleting", "")
 	default:
