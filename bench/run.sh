@@ -9,13 +9,15 @@
 # FILES, TREE   how many small files, of how many bytes together (45000, 943MB); FILES=0 leaves them out
 # MANY          how many backups `key check` looks through (1000, real ones of a few bytes); 0 leaves it out
 # OLD           how many old dumps `import` records (5000, gzip, 64 kB each); 0 leaves it out
+# OFFSITE       size of what is streamed to S3 and mirrored, on loopback (1GB); 0 leaves it out
+# LISTED        how many backups are listed from S3 (5000)
 # PEERS         0 leaves out gzip|gpg, zstd|age and the plain restore
 # WORK          folder for the server, the outputs and the store (default: one under /var/tmp, removed in the end)
 # HOLDFAST      the binary to measure (default bin/holdfast)
 # SCRATCH       folder that drill and plain restore both restore in (default /dev/shm)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-size=${SIZE:-1GB} runs=${RUNS:-3} files=${FILES:-45000} tree=${TREE:-943MB} many=${MANY:-1000} old=${OLD:-5000} peers=${PEERS:-1} scratch=${SCRATCH:-/dev/shm}
+size=${SIZE:-1GB} runs=${RUNS:-3} files=${FILES:-45000} tree=${TREE:-943MB} many=${MANY:-1000} old=${OLD:-5000} peers=${PEERS:-1} scratch=${SCRATCH:-/dev/shm} offsite=${OFFSITE:-1GB} listed=${LISTED:-5000}
 holdfast=${HOLDFAST:-$PWD/bin/holdfast}
 
 say() { printf '%s\n' "$*" >&2; }
@@ -184,6 +186,48 @@ if ((old)); then
   done
 fi
 
+if [[ $offsite != 0 ]]; then
+  say "== off-site, $offsite through MinIO on loopback"
+  cache=${HOLDFAST_TESTBED:-/var/cache/holdfast-testbed}
+  HOLDFAST_TESTBED=$cache testbed/s3-servers.sh >&2
+  command -v rclone >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends rclone >&2
+  port=$((20000 + RANDOM % 20000))
+  unset AWS_CA_BUNDLE # rclone cannot start with it
+  export AWS_ACCESS_KEY_ID=bench AWS_SECRET_ACCESS_KEY=bench-secret-key AWS_REGION=us-east-1
+  MINIO_ROOT_USER=$AWS_ACCESS_KEY_ID MINIO_ROOT_PASSWORD=$AWS_SECRET_ACCESS_KEY \
+    "$cache/bin/minio" server --quiet --address "127.0.0.1:$port" "$work/minio" >"$work/minio.log" 2>&1 &
+  servers+=($!)
+  until curl -fs "http://127.0.0.1:$port/minio/health/ready" >/dev/null; do sleep 0.2; done
+  place() { printf 's3://bench/%s?endpoint=http://127.0.0.1:%s' "$1" "$port"; }
+  export RCLONE_CONFIG_BENCH_TYPE=s3 RCLONE_CONFIG_BENCH_PROVIDER=Minio RCLONE_CONFIG_BENCH_ENV_AUTH=true RCLONE_CONFIG_BENCH_ENDPOINT=http://127.0.0.1:$port
+  mkdir -p "$work/big"
+  head -c "$(numfmt --from=iec "${offsite%B}")" /dev/urandom >"$work/big/noise"
+  plainly=("$holdfast" --state "$work/state" -q)
+  stream=("${plainly[@]}" backup --job big --source "files:$work/big" --recipient "$recipient" --compression none --create-store)
+  same=(--transfers 1 --s3-upload-concurrency 4 --s3-chunk-size 16M)
+  for round in $(seq "$runs"); do
+    rm -rf "$work/store"
+    measure off-site 'database to a folder' "$round" -stored "$work/store" -- "${backup[@]}" db
+    measure off-site 'database to S3' "$round" -- "${backup[@]}" db --to "$(place "db$round")"
+    measure off-site 'drill of the database from S3' "$round" -apart pg_dump,pg_dumpall,psql,postgres,initdb -- "${drill[@]}" --job db --store "$(place "db$round")"
+    rclone purge "bench:bench/db$round"
+    rm -rf "$work/bigstore"
+    measure off-site 'holdfast backup to a folder' "$round" -stored "$work/bigstore" -- "${stream[@]}" --to "$work/bigstore"
+    measure off-site 'holdfast backup to S3' "$round" -- "${stream[@]}" --to "$(place "stream$round")"
+    measure off-site 'rclone copy' "$round" -- rclone copy "${same[@]}" "$work/bigstore" "bench:bench/rclone$round"
+    measure off-site 'rclone check --download' "$round" -- rclone check --download "$work/bigstore" "bench:bench/rclone$round"
+    measure off-site 'holdfast mirror, read back' "$round" -- "${plainly[@]}" mirror --from "$work/bigstore" --to "$(place "mirror$round")" --create-store
+    measure off-site 'holdfast drill from S3' "$round" -- "${drill[@]}" --store "$(place "mirror$round")"
+    rclone purge "bench:bench/stream$round" && rclone purge "bench:bench/rclone$round" && rclone purge "bench:bench/mirror$round"
+  done
+  "$bin/manybackups" -store "$work/listed" -recipient "$recipient" -count "$listed"
+  rclone copy --transfers 16 "$work/listed" bench:bench/listed
+  for round in $(seq "$runs"); do
+    measure list "holdfast list, $listed backups in S3" "$round" -- "${plainly[@]}" list --store "$(place listed)"
+  done
+  go test ./internal/retention -run '^$' -bench Decide10000 >&2
+fi
+
 for round in $(seq 20); do
   measure start 'holdfast version' "$round" -- "$holdfast" version 2>/dev/null
 done
@@ -198,5 +242,8 @@ printf 'Sample of %s, %s small files of %s; %s CPUs (%s), kernel %s, %s; %s\n\n'
   -size 'holdfast / gzip and gpg, stored bytes (at most 1.03)=holdfast backup=pg_dump | gzip | gpg -e' \
   -size 'holdfast / zstd and age, stored bytes=holdfast backup=pg_dump | zstd -1 -T2 | age' \
   -ratio 'drill / plain restore and dump, time (at most 1.25)=holdfast drill=age -d | zstd -d | psql, then pg_dump >/dev/null' \
+  -ratio 'database to a folder / to S3, time (at least 0.8)=database to a folder=database to S3' \
+  -ratio 'noise to a folder / to S3, time=holdfast backup to a folder=holdfast backup to S3' \
+  -ratio 'rclone copy / holdfast mirror, which reads back, time (at least 0.9)=rclone copy=holdfast mirror, read back' \
   -ratio 'small files: holdfast / tar, zstd and age, time (at most 1.3)=holdfast backup of the files=tar | zstd -1 -T2 | age'
 printf '\nbin/holdfast: %s bytes, %s\n' "$(stat -c %s "$holdfast")" "$(file -b "$holdfast" 2>/dev/null | grep -o 'statically linked' || echo 'linkage not known')"
