@@ -224,8 +224,8 @@ func (a *app) restoreFile(ctx context.Context, cfg *config.Config, f *restoreFla
 }
 
 func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restoreFlags, path, want string) error {
-	if f.latest || len(f.sources) > 0 || f.item != "" || f.inPlace || f.withRoles || f.keepRaw != "" || f.hooks {
-		return holdfast.WithHint(fmt.Errorf("%w: --latest, --source, --item, --in-place, --with-roles, --keep-raw and --hooks are for backups, and %s is a file", holdfast.ErrUsage, path), "leave them out")
+	if f.latest || len(f.sources) > 0 || f.item != "" || f.inPlace || f.keepRaw != "" || f.hooks {
+		return holdfast.WithHint(fmt.Errorf("%w: --latest, --source, --item, --in-place, --keep-raw and --hooks are for backups, and %s is a file", holdfast.ErrUsage, path), "leave them out")
 	}
 	about := &report.File{}
 	a.printer.say("read " + path + " to its end")
@@ -246,6 +246,9 @@ func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restore
 		what, overwritten = "OVERWRITES what is there, which is kept under another name", []string{d.name}
 	}
 	a.printer.say(fmt.Sprintf("  file (%s) -> %s, %s", s.read.Stored.Kind, d.name, what))
+	for _, line := range d.remarks {
+		a.printer.say("  " + line)
+	}
 	if about.Unauthenticated {
 		a.printer.warn("unauthenticated: openssl enc does not notice changed bytes, what comes out may have been altered")
 	}
@@ -294,6 +297,10 @@ func (a *app) fileDestination(ctx context.Context, cfg *config.Config, f *restor
 	switch {
 	case kind == holdfast.KindPostgres && !isConnection(d.to):
 		return d, holdfast.WithHint(fmt.Errorf("%w: the file holds a database, and no server is given for it", holdfast.ErrUsage), "give --to postgres://USER@HOST/NEW_DATABASE")
+	case kind == holdfast.KindPostgres && s.script.Cluster:
+		return a.clusterDestination(ctx, cfg, f, s, d)
+	case f.withRoles:
+		return d, fmt.Errorf("%w: --with-roles is for backups and for dumps of a whole cluster, and the file is none", holdfast.ErrUsage)
 	case kind == holdfast.KindPostgres:
 		d.name, d.exists, err = a.databaseOf(ctx, cfg, d.to, d.password)
 	case isConnection(d.to):
@@ -312,6 +319,40 @@ func (a *app) fileDestination(ctx context.Context, cfg *config.Config, f *restor
 			"choose a new place with --to, or give --overwrite; what is there is then kept under another name")
 	}
 	return d, nil
+}
+
+// clusterDestination looks at the server that the dump of a whole cluster goes to, and tells what will be done there.
+func (a *app) clusterDestination(ctx context.Context, cfg *config.Config, f *restoreFlags, s *subject, d destination) (destination, error) {
+	d.withRoles = f.withRoles
+	plan, err := a.clusterPlan(ctx, cfg, s, d)
+	if err != nil {
+		return d, err
+	}
+	d.name = fmt.Sprintf("%s on %s", quotedList(plan.Databases), plan.Where)
+	if plan.Vacant {
+		d.remarks = append(d.remarks, "database postgres there is unused: it is kept under another name")
+	}
+	if len(plan.NewRoles) > 0 {
+		d.remarks = append(d.remarks, "roles that are made: "+quotedList(plan.NewRoles))
+	}
+	if len(plan.OldRoles) > 0 {
+		fate := "roles that exist, and stay as they are: "
+		if d.withRoles {
+			fate = "roles that exist, and are changed to what the dump says once the databases have their names, one after another: "
+		}
+		d.remarks = append(d.remarks, fate+quotedList(plan.OldRoles))
+	}
+	d.remarks = append(d.remarks, "all databases take their names at once, when every one was restored and counted, or none does and the roles that were made are removed again",
+		"only a restore that is killed leaves something: databases called NAME_restoring_…, and the roles")
+	return d, nil
+}
+
+func quotedList(names []string) string {
+	var list []string
+	for _, name := range names {
+		list = append(list, quoted(name))
+	}
+	return strings.Join(list, ", ")
 }
 
 // from tells what the file was taken from, in its own words.
