@@ -173,7 +173,7 @@ func (a *app) readFile(ctx context.Context, cfg *config.Config, f *storeFlags, f
 	}
 	defer func() { err = joinClose(err, file.Close()) }()
 	s, err = a.survey(ctx, cfg.DrillFor(cfg.Selected), file, ff)
-	about.Unauthenticated = file.Unauthenticated
+	about.Unauthenticated, about.Weak = file.Unauthenticated, file.Weak
 	if sums, whole := file.Sums(); whole {
 		about.Size, about.SHA256, about.Plain = sums.Size, sums.SHA256, sums.PlainSize
 	}
@@ -188,7 +188,7 @@ func (a *app) showFileDrill(d *report.Drill, path string) {
 	failing, _, compared := d.Differences()
 	if a.flags.json {
 		a.printEvent("drill", map[string]any{"file": d.File.Path, "what": d.File.What, "sha256": d.File.SHA256, "size": d.File.Size, "made": d.File.Made,
-			"from": d.File.From, "holds": d.File.Holds, "unauthenticated": d.File.Unauthenticated, "verdict": d.Verdict, "compared": compared, "differences": failing,
+			"from": d.File.From, "holds": d.File.Holds, "unauthenticated": d.File.Unauthenticated, "weak": d.File.Weak, "verdict": d.Verdict, "compared": compared, "differences": failing,
 			"drift": driftJSON(engine.FileSource, d.Sources[0].Live), "rto_seconds": d.RTO().Seconds(), "report": path})
 	} else {
 		a.printer.say("")
@@ -249,9 +249,7 @@ func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restore
 	for _, line := range d.remarks {
 		a.printer.say("  " + line)
 	}
-	if about.Unauthenticated {
-		a.printer.warn("unauthenticated: openssl enc does not notice changed bytes, what comes out may have been altered")
-	}
+	a.warnOfSeal(about.Unauthenticated, about.Weak)
 	if err := a.agree(ctx, overwritten, f.confirm); err != nil {
 		return err
 	}
@@ -270,6 +268,16 @@ func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restore
 	}
 	a.result("file: restored, %s; %s; nothing was recorded when it was made", result.Where, holding)
 	return nil
+}
+
+// warnOfSeal tells what the seal of a file does not do.
+func (a *app) warnOfSeal(unauthenticated bool, weak string) {
+	if unauthenticated {
+		a.printer.warn("unauthenticated: openssl enc does not notice changed bytes, what comes out may have been altered")
+	}
+	if weak != "" {
+		a.printer.warn("weak key derivation: " + weak + " (openssl enc without -pbkdf2): whoever has the file can try billions of passphrases a second")
+	}
 }
 
 // fileDestination decides where a file goes and looks what is there.

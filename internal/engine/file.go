@@ -245,6 +245,9 @@ func fileChecklist(d *report.Drill, src report.Source, err error) {
 	if d.File.Unauthenticated {
 		integrity.Detail += "; openssl enc does not notice changed bytes"
 	}
+	if d.File.Weak != "" {
+		integrity.Detail += "; weak key derivation: " + d.File.Weak
+	}
 	if err != nil && !src.Started {
 		integrity.Result, integrity.Detail = report.Failed, src.Error
 		if src.CannotTest {
