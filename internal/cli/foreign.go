@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast"
+	"holdfast/internal/archive"
 	"holdfast/internal/config"
 	"holdfast/internal/engine"
 	"holdfast/internal/foreign"
@@ -220,10 +221,11 @@ func changedSince(path string) error {
 
 // restoreFile brings a file of another tool into a new place.
 func (a *app) restoreFile(ctx context.Context, cfg *config.Config, f *restoreFlags, path string) error {
-	return a.restoreForeign(ctx, cfg, f, path, "")
+	return a.restoreForeign(ctx, cfg, f, path, nil)
 }
 
-func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restoreFlags, path, want string) error {
+// restoreForeign restores the file at path, which must still be what it was if it was imported.
+func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restoreFlags, path string, imported *foreign.Imported) error {
 	if f.latest || len(f.sources) > 0 || f.item != "" || f.inPlace || f.keepRaw != "" || f.hooks {
 		return holdfast.WithHint(fmt.Errorf("%w: --latest, --source, --item, --in-place, --keep-raw and --hooks are for backups, and %s is a file", holdfast.ErrUsage, path), "leave them out")
 	}
@@ -233,7 +235,7 @@ func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restore
 	if err != nil {
 		return err
 	}
-	if want != "" && about.SHA256 != want {
+	if imported != nil && about.SHA256 != imported.SHA256 {
 		return changedSince(path)
 	}
 	d, err := a.fileDestination(ctx, cfg, f, s)
@@ -242,7 +244,24 @@ func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restore
 	}
 	a.printer.say(fmt.Sprintf("restore %s (%s):", path, about.What))
 	what, overwritten := "new", []string(nil)
+	var safety func(context.Context) error
 	if d.exists {
+		kept, err := a.fileSafety(ctx, cfg, f, imported)
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case err != nil && f.Job != "":
+			return err
+		case err != nil:
+			d.remarks = append(d.remarks, "NO sealed copy of it is kept: "+holdfast.Sentence(err), "it is left under another name beside it, and nowhere else; --job NAME names the job whose store and keys a copy is for")
+		default:
+			d.remarks = append(d.remarks, kept.about())
+			safety = func(ctx context.Context) error {
+				return a.withCopy(ctx, kept.cfg, f, kept.job, kept.seal, func(repo *archive.Archive, plan engine.Plan) error {
+					return a.keepStanding(ctx, kept.cfg, f, d, "before an overwrite by the file "+filepath.Base(path), repo, plan)
+				})
+			}
+		}
 		what, overwritten = "OVERWRITES what is there, which is kept under another name", []string{d.name}
 	}
 	a.printer.say(fmt.Sprintf("  file (%s) -> %s, %s", s.read.Stored.Kind, d.name, what))
@@ -255,7 +274,7 @@ func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restore
 	}
 	target := engine.FileTarget{File: s.read, Open: func(ctx context.Context) (source.Place, error) {
 		return a.filePlace(ctx, cfg, s, d)
-	}}
+	}, Safety: safety}
 	result, holding, err := engine.RestoreFile(ctx, target, a.printer.observe)
 	if err != nil {
 		return err
