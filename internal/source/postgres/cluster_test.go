@@ -123,12 +123,39 @@ func TestClusterRestore(t *testing.T) {
 					if got := fresh.Value(t, `Two "2"`, `SELECT convert_from(lo_get(77), 'UTF8')`); got != "large" {
 						t.Errorf("the large object is %q", got)
 					}
-					if w := seen.warnings(); strings.Contains(w, "left out") && !strings.Contains(w, "as the database is new") {
-						t.Errorf("warnings %s", w)
+					told := seen.warnings()
+					if strings.Contains(told, "DATABASE") != (name == "cleaning") || strings.Contains(told, "DROP (") != (name == "cleaning") {
+						t.Errorf("warnings %q", told)
 					}
 				})
 			}
 		})
+	}
+}
+
+// TestForeignOddName restores a dump with its database, whose name makes pg_dump write commands of psql of its own.
+func TestForeignOddName(t *testing.T) {
+	server := withCluster(t, 17)
+	stored := held(string(stock(t, server, "pg_dump", "--create", `Two "2"`)))
+	script, err := look(t, stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := postgres.OpenScript(t.Context(), postgres.Target{URL: holdfast.NewSecret(server.URL("new")), Database: "new", BinDirs: binDirs(t)}, script, ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Restore(t.Context(), stored); err != nil {
+		t.Fatalf("%v (hint: %s)", err, holdfast.Hint(err))
+	}
+	if _, err := p.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := server.Value(t, "new", `SELECT count(*) FROM t`); got != "20" {
+		t.Errorf("%s rows came back", got)
 	}
 }
 
@@ -253,4 +280,34 @@ func TestClusterPostgres(t *testing.T) {
 	}
 	_, err = intoCluster(t, server, sql, nil, ignore)
 	mustSay(t, err, `has databases of the dump already: "postgres"`, "restore into a new cluster")
+}
+
+// TestClusterIntoContainer brings a cluster into a server that is reached from inside its container alone.
+func TestClusterIntoContainer(t *testing.T) {
+	e := testbed.Docker(t)
+	e.Postgres(t, "db")
+	stored := held(string(stock(t, withCluster(t, testbed.ImageMajor), "pg_dumpall")))
+	script, err := look(t, stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := postgres.OpenScript(t.Context(), postgres.Target{URL: holdfast.NewSecret("docker://db"), Engine: e.Socket}, script, ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Restore(t.Context(), stored); err != nil {
+		t.Fatalf("%v (hint: %s)", err, holdfast.Hint(err))
+	}
+	if _, err := p.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := e.SQL(t, "db", `Two "2"`, `SELECT count(*), (SELECT count(*) FROM u), (SELECT rolconnlimit FROM pg_roles WHERE rolname = 'App Owner') FROM t`); got != "20|0|7" {
+		t.Errorf("came back as %s", got)
+	}
+	if others := e.Others(t, "db"); len(others) > 0 {
+		t.Errorf("left in the container: %q", others)
+	}
 }

@@ -101,6 +101,9 @@ func (f *feeder) feed(ctx context.Context, s *staged) error {
 func (f *feeder) tellRemoved(filter *pgdump.Filter) {
 	var removed []string
 	for _, line := range filter.Removed() {
+		if f.rules.Split && strings.Contains(line, " DATABASE ") && !strings.HasPrefix(line, "DROP ") {
+			continue // of a cluster these were run on the staging databases
+		}
 		if !strings.HasPrefix(line, `\restrict`) && !strings.HasPrefix(line, `\unrestrict`) {
 			removed = append(removed, line)
 		}
