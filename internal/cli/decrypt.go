@@ -66,9 +66,7 @@ func (a *app) decrypt(ctx context.Context, cfg *config.Config, f *storeFlags, ff
 		return err
 	}
 	defer func() { err = joinClose(err, plain.Close()) }()
-	if file.Unauthenticated {
-		a.printer.warn("unauthenticated: openssl enc does not notice changed bytes, what comes out may have been altered")
-	}
+	a.warnOfSeal(file.Unauthenticated, file.Weak)
 	if out == "" {
 		out = foreign.BareName(path)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast"
+	"holdfast/internal/archive"
 	"holdfast/internal/config"
 	"holdfast/internal/engine"
 	"holdfast/internal/foreign"
@@ -173,7 +174,7 @@ func (a *app) readFile(ctx context.Context, cfg *config.Config, f *storeFlags, f
 	}
 	defer func() { err = joinClose(err, file.Close()) }()
 	s, err = a.survey(ctx, cfg.DrillFor(cfg.Selected), file, ff)
-	about.Unauthenticated = file.Unauthenticated
+	about.Unauthenticated, about.Weak = file.Unauthenticated, file.Weak
 	if sums, whole := file.Sums(); whole {
 		about.Size, about.SHA256, about.Plain = sums.Size, sums.SHA256, sums.PlainSize
 	}
@@ -188,7 +189,7 @@ func (a *app) showFileDrill(d *report.Drill, path string) {
 	failing, _, compared := d.Differences()
 	if a.flags.json {
 		a.printEvent("drill", map[string]any{"file": d.File.Path, "what": d.File.What, "sha256": d.File.SHA256, "size": d.File.Size, "made": d.File.Made,
-			"from": d.File.From, "holds": d.File.Holds, "unauthenticated": d.File.Unauthenticated, "verdict": d.Verdict, "compared": compared, "differences": failing,
+			"from": d.File.From, "holds": d.File.Holds, "unauthenticated": d.File.Unauthenticated, "weak": d.File.Weak, "verdict": d.Verdict, "compared": compared, "differences": failing,
 			"drift": driftJSON(engine.FileSource, d.Sources[0].Live), "rto_seconds": d.RTO().Seconds(), "report": path})
 	} else {
 		a.printer.say("")
@@ -220,12 +221,13 @@ func changedSince(path string) error {
 
 // restoreFile brings a file of another tool into a new place.
 func (a *app) restoreFile(ctx context.Context, cfg *config.Config, f *restoreFlags, path string) error {
-	return a.restoreForeign(ctx, cfg, f, path, "")
+	return a.restoreForeign(ctx, cfg, f, path, nil)
 }
 
-func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restoreFlags, path, want string) error {
-	if f.latest || len(f.sources) > 0 || f.item != "" || f.inPlace || f.withRoles || f.keepRaw != "" || f.hooks {
-		return holdfast.WithHint(fmt.Errorf("%w: --latest, --source, --item, --in-place, --with-roles, --keep-raw and --hooks are for backups, and %s is a file", holdfast.ErrUsage, path), "leave them out")
+// restoreForeign restores the file at path, which must still be what it was if it was imported.
+func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restoreFlags, path string, imported *foreign.Imported) error {
+	if f.latest || len(f.sources) > 0 || f.item != "" || f.inPlace || f.keepRaw != "" || f.hooks {
+		return holdfast.WithHint(fmt.Errorf("%w: --latest, --source, --item, --in-place, --keep-raw and --hooks are for backups, and %s is a file", holdfast.ErrUsage, path), "leave them out")
 	}
 	about := &report.File{}
 	a.printer.say("read " + path + " to its end")
@@ -233,7 +235,7 @@ func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restore
 	if err != nil {
 		return err
 	}
-	if want != "" && about.SHA256 != want {
+	if imported != nil && about.SHA256 != imported.SHA256 {
 		return changedSince(path)
 	}
 	d, err := a.fileDestination(ctx, cfg, f, s)
@@ -242,19 +244,37 @@ func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restore
 	}
 	a.printer.say(fmt.Sprintf("restore %s (%s):", path, about.What))
 	what, overwritten := "new", []string(nil)
+	var safety func(context.Context) error
 	if d.exists {
+		kept, err := a.fileSafety(ctx, cfg, f, imported)
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case err != nil && f.Job != "":
+			return err
+		case err != nil:
+			d.remarks = append(d.remarks, "NO sealed copy of it is kept: "+holdfast.Sentence(err), "it is left under another name beside it, and nowhere else; --job NAME names the job whose store and keys a copy is for")
+		default:
+			d.remarks = append(d.remarks, kept.about())
+			safety = func(ctx context.Context) error {
+				return a.withCopy(ctx, kept.cfg, f, kept.job, kept.seal, func(repo *archive.Archive, plan engine.Plan) error {
+					return a.keepStanding(ctx, kept.cfg, f, d, "before an overwrite by the file "+filepath.Base(path), repo, plan)
+				})
+			}
+		}
 		what, overwritten = "OVERWRITES what is there, which is kept under another name", []string{d.name}
 	}
 	a.printer.say(fmt.Sprintf("  file (%s) -> %s, %s", s.read.Stored.Kind, d.name, what))
-	if about.Unauthenticated {
-		a.printer.warn("unauthenticated: openssl enc does not notice changed bytes, what comes out may have been altered")
+	for _, line := range d.remarks {
+		a.printer.say("  " + line)
 	}
+	a.warnOfSeal(about.Unauthenticated, about.Weak)
 	if err := a.agree(ctx, overwritten, f.confirm); err != nil {
 		return err
 	}
 	target := engine.FileTarget{File: s.read, Open: func(ctx context.Context) (source.Place, error) {
 		return a.filePlace(ctx, cfg, s, d)
-	}}
+	}, Safety: safety}
 	result, holding, err := engine.RestoreFile(ctx, target, a.printer.observe)
 	if err != nil {
 		return err
@@ -267,6 +287,16 @@ func (a *app) restoreForeign(ctx context.Context, cfg *config.Config, f *restore
 	}
 	a.result("file: restored, %s; %s; nothing was recorded when it was made", result.Where, holding)
 	return nil
+}
+
+// warnOfSeal tells what the seal of a file does not do.
+func (a *app) warnOfSeal(unauthenticated bool, weak string) {
+	if unauthenticated {
+		a.printer.warn("unauthenticated: openssl enc does not notice changed bytes, what comes out may have been altered")
+	}
+	if weak != "" {
+		a.printer.warn("weak key derivation: " + weak + " (openssl enc without -pbkdf2): whoever has the file can try billions of passphrases a second")
+	}
 }
 
 // fileDestination decides where a file goes and looks what is there.
@@ -294,6 +324,10 @@ func (a *app) fileDestination(ctx context.Context, cfg *config.Config, f *restor
 	switch {
 	case kind == holdfast.KindPostgres && !isConnection(d.to):
 		return d, holdfast.WithHint(fmt.Errorf("%w: the file holds a database, and no server is given for it", holdfast.ErrUsage), "give --to postgres://USER@HOST/NEW_DATABASE")
+	case kind == holdfast.KindPostgres && s.script.Cluster:
+		return a.clusterDestination(ctx, cfg, f, s, d)
+	case f.withRoles:
+		return d, fmt.Errorf("%w: --with-roles is for backups and for dumps of a whole cluster, and the file is none", holdfast.ErrUsage)
 	case kind == holdfast.KindPostgres:
 		d.name, d.exists, err = a.databaseOf(ctx, cfg, d.to, d.password)
 	case isConnection(d.to):
@@ -312,6 +346,40 @@ func (a *app) fileDestination(ctx context.Context, cfg *config.Config, f *restor
 			"choose a new place with --to, or give --overwrite; what is there is then kept under another name")
 	}
 	return d, nil
+}
+
+// clusterDestination looks at the server that the dump of a whole cluster goes to, and tells what will be done there.
+func (a *app) clusterDestination(ctx context.Context, cfg *config.Config, f *restoreFlags, s *subject, d destination) (destination, error) {
+	d.withRoles = f.withRoles
+	plan, err := a.clusterPlan(ctx, cfg, s, d)
+	if err != nil {
+		return d, err
+	}
+	d.name = fmt.Sprintf("%s on %s", quotedList(plan.Databases), plan.Where)
+	if plan.Vacant {
+		d.remarks = append(d.remarks, "database postgres there is unused: it is kept under another name")
+	}
+	if len(plan.NewRoles) > 0 {
+		d.remarks = append(d.remarks, "roles that are made: "+quotedList(plan.NewRoles))
+	}
+	if len(plan.OldRoles) > 0 {
+		fate := "roles that exist, and stay as they are: "
+		if d.withRoles {
+			fate = "roles that exist, and are changed to what the dump says once the databases have their names, one after another: "
+		}
+		d.remarks = append(d.remarks, fate+quotedList(plan.OldRoles))
+	}
+	d.remarks = append(d.remarks, "all databases take their names at once, when every one was restored and counted, or none does and the roles that were made are removed again",
+		"only a restore that is killed leaves something: databases called NAME_restoring_…, and the roles")
+	return d, nil
+}
+
+func quotedList(names []string) string {
+	var list []string
+	for _, name := range names {
+		list = append(list, quoted(name))
+	}
+	return strings.Join(list, ", ")
 }
 
 // from tells what the file was taken from, in its own words.

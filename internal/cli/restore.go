@@ -113,7 +113,7 @@ func (a *app) restore(ctx context.Context, cfg *config.Config, f *restoreFlags, 
 			if err := a.checkImported(ctx, cfg, &f.storeFlags, &f.file, old, holdfast.L0); err != nil {
 				return fmt.Errorf("backup %s: %w", old.ID, err)
 			}
-			return a.restoreForeign(ctx, cfg, f, old.Path(), old.SHA256)
+			return a.restoreForeign(ctx, cfg, f, old.Path(), &old)
 		}
 	}
 	b, err := a.pick(ctx, repo, &f.storeFlags, args)

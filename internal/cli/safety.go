@@ -9,6 +9,8 @@ import (
 	"holdfast/internal/archive"
 	"holdfast/internal/config"
 	"holdfast/internal/engine"
+	"holdfast/internal/foreign"
+	"holdfast/internal/seal"
 	"holdfast/internal/source"
 )
 
@@ -22,6 +24,11 @@ func (a *app) withSafety(ctx context.Context, cfg *config.Config, f *restoreFlag
 	if err != nil {
 		return err
 	}
+	return a.withCopy(ctx, cfg, f, b.Entry.Job, opt, keep)
+}
+
+// withCopy is withSafety for a job by name, sealed as opt says.
+func (a *app) withCopy(ctx context.Context, cfg *config.Config, f *restoreFlags, job holdfast.JobName, opt seal.Options, keep func(*archive.Archive, engine.Plan) error) (err error) {
 	signer, err := a.signer(cfg)
 	if err != nil {
 		return err
@@ -34,7 +41,7 @@ func (a *app) withSafety(ctx context.Context, cfg *config.Config, f *restoreFlag
 	if err != nil {
 		return err
 	}
-	lock, err := a.lockJob(cfg, where, b.Entry.Job)
+	lock, err := a.lockJob(cfg, where, job)
 	if err != nil {
 		return err
 	}
@@ -43,7 +50,7 @@ func (a *app) withSafety(ctx context.Context, cfg *config.Config, f *restoreFlag
 		return err
 	}
 	plan := engine.Plan{
-		Job: b.Entry.Job, Host: cfg.Host, Kind: "safety", Now: a.Now(), Begun: func(entry archive.Entry) error { return lock.Begun(entry) },
+		Job: job, Host: cfg.Host, Kind: "safety", Now: a.Now(), Begun: func(entry archive.Entry) error { return lock.Begun(entry) },
 	}
 	if err := keep(repo, plan); err != nil {
 		return err
@@ -55,27 +62,85 @@ func (a *app) withSafety(ctx context.Context, cfg *config.Config, f *restoreFlag
 // when even that is not to be had, what stands there still keeps existing under another name, and the restore goes on.
 func (a *app) keepSafe(ctx context.Context, cfg *config.Config, f *restoreFlags, b *archive.Backup, d destination) error {
 	return a.withSafety(ctx, cfg, f, b, d.stored.Secret, func(repo *archive.Archive, plan engine.Plan) error {
-		why := "before an overwrite by backup " + string(b.Entry.ID)
-		plan.Reason = why
-		plan.Sources = []engine.NamedSource{a.standing(cfg, d)}
-		result, err := engine.Backup(ctx, repo, plan, a.printer.observe)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, archive.ErrStore) {
-			a.printer.warn("what stands at " + d.name + " cannot be read as what it should be: " + err.Error())
-			raw, about, rawErr := a.rawBytes(ctx, cfg, d, f.keepRaw)
-			if rawErr != nil && ctx.Err() == nil {
-				a.printer.warn("its raw bytes are not kept: " + rawErr.Error())
-				a.printer.warn("it is kept on the server under another name, and not in the store")
-				return nil
-			}
-			plan.Reason, plan.Sources = about+"; "+why, []engine.NamedSource{raw}
-			result, err = engine.Backup(ctx, repo, plan, a.printer.observe)
-		}
-		if err != nil {
-			return err
-		}
-		a.sayKept("what is overwritten is kept", plan, result)
-		return nil
+		return a.keepStanding(ctx, cfg, f, d, "before an overwrite by backup "+string(b.Entry.ID), repo, plan)
 	})
+}
+
+// keepStanding makes the backup of what stands at d, or of its raw bytes.
+func (a *app) keepStanding(ctx context.Context, cfg *config.Config, f *restoreFlags, d destination, why string, repo *archive.Archive, plan engine.Plan) error {
+	plan.Reason = why
+	plan.Sources = []engine.NamedSource{a.standing(cfg, d)}
+	result, err := engine.Backup(ctx, repo, plan, a.printer.observe)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, archive.ErrStore) {
+		a.printer.warn("what stands at " + d.name + " cannot be read as what it should be: " + err.Error())
+		raw, about, rawErr := a.rawBytes(ctx, cfg, d, f.keepRaw)
+		if rawErr != nil && ctx.Err() == nil {
+			a.printer.warn("its raw bytes are not kept: " + rawErr.Error())
+			a.printer.warn("it is kept on the server under another name, and not in the store")
+			return nil
+		}
+		plan.Reason, plan.Sources = about+"; "+why, []engine.NamedSource{raw}
+		result, err = engine.Backup(ctx, repo, plan, a.printer.observe)
+	}
+	if err != nil {
+		return err
+	}
+	a.sayKept("what is overwritten is kept", plan, result)
+	return nil
+}
+
+// fileCopy is how a copy is kept before a file of another tool overwrites something.
+type fileCopy struct {
+	cfg  *config.Config // with the job's store
+	job  holdfast.JobName
+	seal seal.Options
+}
+
+// fileSafety finds the job that a copy can be kept for: that of the import, else the one that is named or the only one.
+// Whatever stands in the way is an error, which says why there will be no copy.
+func (a *app) fileSafety(ctx context.Context, cfg *config.Config, f *restoreFlags, imported *foreign.Imported) (fileCopy, error) {
+	c := fileCopy{cfg: cfg}
+	var named holdfast.JobName
+	if imported != nil {
+		named = imported.Job
+	}
+	job, err := cfg.Job(named)
+	switch {
+	case err == nil:
+		c.job = job.Name
+		if f.Store == "" && job.Store.Name != "" {
+			scoped := *cfg
+			scoped.Store, c.cfg = job.Store, &scoped
+		}
+		c.seal, err = sealing(ctx, job)
+	case imported != nil:
+		// Whoever opens the backups of a job that is not configured here may read this one too.
+		var identities []seal.Identity
+		identities, err = a.identities(ctx, cfg, &f.storeFlags)
+		c.job, c.seal.Recipients = named, seal.RecipientsAmong(identities, nil)
+		if err == nil && len(c.seal.Recipients) == 0 {
+			err = fmt.Errorf("job %s is not configured here, and no key is given that a copy could be sealed to", named)
+		}
+	}
+	if err != nil {
+		return c, err
+	}
+	c.seal.ToExpired = true
+	repo, err := a.reader(ctx, c.cfg, &f.storeFlags)
+	if err != nil {
+		return c, err
+	}
+	_, err = repo.List(ctx, c.job)
+	return c, err
+}
+
+// about says in the plan what is kept.
+func (c fileCopy) about() string {
+	how := "sealed"
+	if c.seal.Plain {
+		how = "not sealed, as that job's backups"
+	}
+	return fmt.Sprintf("before that a copy of it goes into the store, as a backup of job %s (%s)", c.job, how)
 }
 
 func (a *app) sayKept(what string, plan engine.Plan, result engine.Result) {

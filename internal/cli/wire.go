@@ -278,6 +278,7 @@ type destination struct {
 	units     []files.Unit // of files that go back where they were; else none
 	tables    []string     // of a database that single tables are taken from; else none
 	password  holdfast.Secret
+	remarks   []string // of the plan, for a person
 }
 
 // cluster reports whether the source is all databases of a cluster.
@@ -612,8 +613,8 @@ func (a *app) filePlace(ctx context.Context, cfg *config.Config, s *subject, d d
 	switch s.read.Stored.Kind {
 	case holdfast.KindPostgres:
 		return postgres.OpenScript(ctx, postgres.Target{
-			URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Database: d.name, Overwrite: d.overwrite,
-			Now: a.Now().UTC(), BinDirs: cfg.DrillFor(cfg.Selected).BinDirs, Path: a.env("PATH"),
+			URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Database: d.name, Overwrite: d.overwrite, WithRoles: d.withRoles,
+			Engine: cfg.Engine, Now: a.Now().UTC(), BinDirs: cfg.DrillFor(cfg.Selected).BinDirs, Path: a.env("PATH"),
 		}, s.script, a.printer.observe)
 	case holdfast.KindSQLite:
 		return sqlite.Open(ctx, sqlite.Target{Path: d.to, Overwrite: d.overwrite, Warn: warn})
@@ -623,6 +624,12 @@ func (a *app) filePlace(ctx context.Context, cfg *config.Config, s *subject, d d
 		return nil, err
 	}
 	return s.tar.Adapted(p), nil
+}
+
+// clusterPlan is what a restore of the dump of a whole cluster will do on its server.
+func (a *app) clusterPlan(ctx context.Context, cfg *config.Config, s *subject, d destination) (postgres.ClusterPlan, error) {
+	return postgres.PlanCluster(ctx, postgres.Target{URL: holdfast.NewSecret(d.to), Password: d.password, Env: a.postgresEnv(cfg), Engine: cfg.Engine,
+		Overwrite: d.overwrite, BinDirs: cfg.DrillFor(cfg.Selected).BinDirs, Path: a.env("PATH")}, s.script)
 }
 
 // liveFile is the live source at text that a file is compared with.

@@ -2,12 +2,21 @@ package container_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -130,6 +139,136 @@ func TestEngineRefuses(t *testing.T) {
 	_, err = container.ParseEngine("ssh://host")
 	if !errors.Is(err, holdfast.ErrUsage) {
 		t.Errorf("%v is no mistake of usage", err)
+	}
+}
+
+// answering listens at a socket as something that answers every connection in one way.
+func answering(t *testing.T, name string, handler http.Handler) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), name)
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Close()
+		<-ended
+	})
+	return socket
+}
+
+// saying answers a ping with a version of the API, and all else with a status and a body.
+func saying(version string, status int, body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/_ping" {
+			w.Header().Set("Api-Version", version)
+			return
+		}
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	})
+}
+
+// raw takes a connection over and says what HTTP does not.
+func raw(say string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		io.WriteString(conn, say)
+		conn.Close()
+	})
+}
+
+func TestWhatIsNoEngine(t *testing.T) {
+	const elsewhere = "name the socket of Docker or Podman"
+	for _, test := range []struct {
+		name    string
+		handler http.Handler
+		words   []string
+	}{
+		{"web", http.NotFoundHandler(), []string{"what listens at ", " is no engine: it answered a ping with 404 Not Found and no version of the API", elsewhere}},
+		{"kind", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }), []string{"is no engine: it answered a ping with 200 OK", elsewhere}},
+		{"smtp", raw("220 mail.example.org ESMTP\r\n"), []string{"is no engine: its answer is none of HTTP", elsewhere}},
+		{"mute", raw(""), []string{"is no engine: its answer is none of HTTP", elsewhere}},
+		{"ill", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }),
+			[]string{"the engine refused to answer a ping: 503 Service Unavailable"}},
+		{"old", saying("1.39", 200, ""), []string{`speaks version "1.39" of the API, and 1.40 is the oldest that is known here`, "install Docker 19.03 or newer"}},
+		{"two", saying("2.0", 200, ""), []string{`speaks version "2.0" of the API`}},
+		{"odd", saying("new", 200, ""), []string{`speaks version "new" of the API`}},
+		{"new", saying("1.99", 400, `{"message":"client version 1.51 is too old. Minimum supported API version is 1.60, please upgrade your client to a newer version"}`),
+			[]string{"speaks no version of the API before 1.60, and 1.51 is the newest that is known here", "install a newer holdfast", "DOCKER_MIN_API_VERSION=1.51"}},
+		{"proxy", saying("1.41", 403, "<html>"), []string{"the engine refused to inspect the container: 403 Forbidden", "something between the socket and the engine forbids it"}},
+		{"text", saying("1.41", 200, "hello"), []string{"inspect the container: read the engine's answer"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := container.Find(t.Context(), container.Ref{Engine: answering(t, test.name, test.handler), Name: "db"})
+			mustSay(t, err, test.words...)
+		})
+	}
+}
+
+// TestEngineForgetsOurVersion has a real engine refuse a version that it speaks no more: a proxy lets it hear a very old one.
+func TestEngineForgetsOurVersion(t *testing.T) {
+	e := testbed.Docker(t)
+	idle(t, e, "db")
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: "engine"})
+			r.Out.URL.Path = regexp.MustCompile(`^/v1\.[0-9]+/`).ReplaceAllString(r.In.URL.Path, "/v1.10/")
+		},
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", e.Socket)
+		}},
+	}
+	for _, ref := range []container.Ref{{Name: "db"}, {Service: "db"}} {
+		ref.Engine = answering(t, "proxy", proxy)
+		_, err := container.Find(t.Context(), ref)
+		mustSay(t, err, "speaks no version of the API before 1.12", "install a newer holdfast")
+	}
+}
+
+// asNobody holds the path of the socket that a copy of this program asks, without rights.
+const asNobody = "HOLDFAST_TEST_AS_NOBODY"
+
+func TestMain(m *testing.M) {
+	if socket := os.Getenv(asNobody); socket != "" {
+		_, err := container.Find(context.Background(), container.Ref{Engine: socket, Name: "db"})
+		fmt.Println(err, "|", holdfast.Hint(err))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestNobodyAsks reaches a real engine as a user who may not.
+func TestNobodyAsks(t *testing.T) {
+	e := testbed.Docker(t)
+	folder := filepath.Dir(e.Socket)
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Only the socket itself may be in the way.
+	if err := os.Chmod(folder, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "program"), program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), filepath.Join(folder, "program"))
+	command.Env, command.Dir = []string{asNobody + "=" + e.Socket}, "/"
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	said, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	want := "reach the engine at " + e.Socket + ": permission denied | run as root, or as a member of the group that owns the socket (docker)\n"
+	if string(said) != want {
+		t.Errorf("it says %q, want %q", said, want)
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -78,26 +79,60 @@ func Open(ctx context.Context, at string) (*Engine, error) {
 	e := &Engine{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
+	if err := e.agree(ctx); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// agree settles the version of the API: the newest that both sides speak.
+func (e *Engine) agree(ctx context.Context) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine/_ping", nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask the engine: %w", err)
+		return fmt.Errorf("ask the engine: %w", err)
 	}
 	answer, err := e.http.Do(request)
 	if err != nil {
-		return nil, e.unreachable(err)
+		return e.unanswered(err)
 	}
 	defer answer.Body.Close() // read as far as it is needed
-	if answer.StatusCode != http.StatusOK {
-		return nil, e.refused("answer a ping", answer)
+	said := answer.Header.Get("Api-Version")
+	switch {
+	case said == "" && answer.StatusCode < http.StatusInternalServerError:
+		return e.stranger("it answered a ping with " + answer.Status + " and no version of the API")
+	case answer.StatusCode != http.StatusOK:
+		return e.refused("answer a ping", answer)
 	}
-	major, text, _ := strings.Cut(answer.Header.Get("Api-Version"), ".")
-	minor, err := strconv.Atoi(text)
-	if err != nil || major != "1" || minor < oldestAPI {
-		return nil, holdfast.WithHint(fmt.Errorf("the engine at %s speaks version %q of the API, and 1.%d is the oldest that is known",
-			socket, answer.Header.Get("Api-Version"), oldestAPI), "install Docker 19.03 or newer")
+	major, text, _ := strings.Cut(said, ".")
+	newest, err := strconv.Atoi(text)
+	if err != nil || major != "1" || newest < oldestAPI {
+		return holdfast.WithHint(fmt.Errorf("the engine at %s speaks version %q of the API, and 1.%d is the oldest that is known here",
+			e.socket, said, oldestAPI), "install Docker 19.03 or newer")
 	}
-	e.version = fmt.Sprintf("1.%d", min(minor, newestAPI))
-	return e, nil
+	e.version = fmt.Sprintf("1.%d", min(newest, newestAPI))
+	return nil
+}
+
+// tooNew says that an engine has left behind every version that is spoken here.
+func (e *Engine) tooNew(oldest string) error {
+	return holdfast.WithHint(fmt.Errorf("the engine at %s speaks no version of the API before %s, and 1.%d is the newest that is known here",
+		e.socket, oldest, newestAPI), fmt.Sprintf("install a newer holdfast; until then let the engine speak older versions: DOCKER_MIN_API_VERSION=1.%d in the environment of dockerd", newestAPI))
+}
+
+// stranger says that something else than an engine has the socket.
+func (e *Engine) stranger(why string) error {
+	return holdfast.WithHint(fmt.Errorf("what listens at %s is no engine: %s", e.socket, why),
+		"name the socket of Docker or Podman with engine: unix:///PATH or HOLDFAST_ENGINE")
+}
+
+// unanswered explains a first question that came to nothing: what let itself be reached may not speak HTTP at all.
+func (e *Engine) unanswered(err error) error {
+	var operation *net.OpError
+	reached := !errors.As(err, &operation) || operation.Op != "dial"
+	if reached && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return e.stranger("its answer is none of HTTP")
+	}
+	return e.unreachable(err)
 }
 
 // unreachable explains why an engine could not be spoken to.
@@ -112,6 +147,8 @@ func (e *Engine) unreachable(err error) error {
 		hint = "start the engine, or name its socket with engine: unix:///PATH or HOLDFAST_ENGINE"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "run as root, or as a member of the group that owns the socket (docker)"
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("no answer came within %s", answerTime)
 	}
 	var operation *net.OpError
 	if errors.As(err, &operation) {
@@ -144,10 +181,23 @@ func (e *Engine) refused(doing string, answer *http.Response) error {
 		Message string `json:"message"`
 	}
 	if err != nil || json.Unmarshal(body, &said) != nil || said.Message == "" {
-		said.Message = answer.Status
+		// What refuses a version of before 1.24 does so in plain words.
+		if said.Message = answer.Status; strings.HasPrefix(answer.Header.Get("Content-Type"), "text/plain") && len(body) > 0 {
+			said.Message = string(body[:min(len(body), 1<<10)])
+		}
 	}
-	return &Refusal{Doing: doing, Status: answer.StatusCode, Message: strings.Join(strings.Fields(said.Message), " ")}
+	refusal := &Refusal{Doing: doing, Status: answer.StatusCode, Message: strings.Join(strings.Fields(said.Message), " ")}
+	switch oldest := tooOld.FindStringSubmatch(refusal.Message); {
+	case refusal.Status == http.StatusBadRequest && oldest != nil:
+		return e.tooNew(oldest[1])
+	case refusal.Status == http.StatusForbidden:
+		return holdfast.WithHint(refusal, "something between the socket and the engine forbids it: let it list and inspect containers, and run programs in them (exec)")
+	}
+	return refusal
 }
+
+// tooOld is how an engine refuses a version that it speaks no more.
+var tooOld = regexp.MustCompile(`client version \S+ is too old\. Minimum supported API version is ([0-9.]*[0-9])`)
 
 func isStatus(err error, status int) bool {
 	var refusal *Refusal

@@ -245,6 +245,9 @@ func fileChecklist(d *report.Drill, src report.Source, err error) {
 	if d.File.Unauthenticated {
 		integrity.Detail += "; openssl enc does not notice changed bytes"
 	}
+	if d.File.Weak != "" {
+		integrity.Detail += "; weak key derivation: " + d.File.Weak
+	}
 	if err != nil && !src.Started {
 		integrity.Result, integrity.Detail = report.Failed, src.Error
 		if src.CannotTest {
@@ -333,6 +336,8 @@ type FileTarget struct {
 	File File
 	// Open makes the place. Nothing is changed by it at the final place.
 	Open func(ctx context.Context) (source.Place, error)
+	// Safety is as in [Target].
+	Safety func(ctx context.Context) error
 }
 
 // RestoreFile brings a file into staging, compares it with what the file says of itself, and only then puts it into place. A
@@ -361,6 +366,12 @@ func RestoreFile(ctx context.Context, target FileTarget, observe holdfast.Observ
 	told(file, back, &src)
 	if len(src.Differences) > 0 {
 		return Restored{}, "", holdfast.WithHint(&fileVerdict{text: summary(src.Differences, 10), sentinel: holdfast.ErrDifference}, "nothing at the target was changed")
+	}
+	if target.Safety != nil {
+		observe(holdfast.Event{Kind: holdfast.EventPhase, Source: FileSource, Message: "keep a copy of what is overwritten"})
+		if err := target.Safety(ctx); err != nil {
+			return Restored{}, "", fmt.Errorf("keep a copy of what would be overwritten: %w", err)
+		}
 	}
 	where, err := place.Commit(ctx)
 	if err != nil {

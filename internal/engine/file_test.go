@@ -132,3 +132,35 @@ func TestRestoreFile(t *testing.T) {
 		})
 	}
 }
+
+// TestRestoreFileKeeps keeps what is overwritten when what came out was found good, and before anything changes.
+func TestRestoreFileKeeps(t *testing.T) {
+	for name, c := range map[string]struct {
+		place        filePlace
+		safety       error
+		asked        bool
+		want, atLast string
+	}{
+		"good":          {filePlace{back: []source.Fact{rows("t", 3)}}, nil, true, "", "there"},
+		"rows are lost": {filePlace{back: []source.Fact{rows("t", 2)}}, nil, false, "2 restored", ""},
+		"no copy":       {filePlace{back: []source.Fact{rows("t", 3)}}, errors.New("the disk is full"), true, "keep a copy of what would be overwritten: the disk is full", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			place, asked := c.place, false
+			result, _, err := engine.RestoreFile(t.Context(), engine.FileTarget{File: heldBy(rows("t", 3)),
+				Open: func(context.Context) (source.Place, error) { return &place, nil },
+				Safety: func(context.Context) error {
+					if asked = true; place.committed {
+						t.Error("the copy comes after the commit")
+					}
+					return c.safety
+				}}, nil)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+			if asked != c.asked || result.Where != c.atLast || place.committed != (c.want == "") || !place.closed {
+				t.Errorf("asked %t, %+v, committed %t, closed %t", asked, result, place.committed, place.closed)
+			}
+		})
+	}
+}

@@ -76,6 +76,8 @@ type File struct {
 	Remark string
 	// Unauthenticated says that a layer does not notice changed bytes: openssl enc.
 	Unauthenticated bool
+	// Weak tells how a key was made of a passphrase, where it can be found by trying: as in [seal.Foreign].
+	Weak string
 
 	opt    Options
 	info   os.FileInfo

@@ -3,6 +3,7 @@ package foreign
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/bzip2"
 	"errors"
 	"fmt"
@@ -220,6 +221,7 @@ func (f *File) unseal(layer Layer, below func() (io.ReadCloser, error)) (io.Read
 		return nil, errors.Join(f.changed(), opened.Close())
 	}
 	f.Unauthenticated = f.Unauthenticated || !opened.Authenticated
+	f.Weak = cmp.Or(f.Weak, opened.Weak)
 	return &unsealed{opened, layer}, nil
 }
 

@@ -20,6 +20,8 @@ type File struct {
 	From string `json:"from,omitempty"`
 	// Unauthenticated says that its seal does not notice changed bytes.
 	Unauthenticated bool `json:"unauthenticated,omitempty"`
+	// Weak tells how its key was made of the passphrase, where whoever has the file can find it by trying.
+	Weak string `json:"weak,omitempty"`
 	// Holds counts what came out of it.
 	Holds string `json:"holds,omitempty"`
 	// Imported is the record under which it was imported, if it was.
@@ -69,6 +71,9 @@ func fileSummary(d *Drill) []Line {
 	}
 	if f.Unauthenticated {
 		lines = append(lines, Line{"unauthenticated", "openssl enc does not notice changed bytes: what came out may have been altered"})
+	}
+	if f.Weak != "" {
+		lines = append(lines, Line{"weak key derivation", f.Weak + ": whoever has the file can try billions of passphrases a second"})
 	}
 	if f.Imported != "" {
 		lines = append(lines, Line{"imported as", f.Imported})

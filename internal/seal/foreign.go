@@ -5,10 +5,16 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/aes"
+	"crypto/md5"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	agearmor "filippo.io/age/armor"
 
@@ -32,7 +38,10 @@ type Foreign struct {
 	// Authenticated says that no byte is handed on that was changed since the file was made. openssl enc cannot tell:
 	// of its files only a wrong passphrase and most cuts are noticed.
 	Authenticated bool
-	close         func() error
+	// Weak tells how the key of openssl enc was made of the passphrase where whoever has the file can try billions of them:
+	// without -pbkdf2, by one round of a digest. "" otherwise.
+	Weak  string
+	close func() error
 }
 
 // Close closes the file.
@@ -61,7 +70,7 @@ func OpenForeign(open func() (io.ReadCloser, error), opt ForeignOptions) (*Forei
 	if err != nil {
 		return nil, cmp.Or(err, file.Close())
 	}
-	return &Foreign{r, Age, true, file.Close}, nil
+	return &Foreign{r, Age, true, "", file.Close}, nil
 }
 
 func detectIn(open func() (io.ReadCloser, error)) (Format, error) {
@@ -128,7 +137,7 @@ func openForeignPGP(open func() (io.ReadCloser, error), opt ForeignOptions) (*Fo
 	if err != nil {
 		return nil, cmp.Or(err, file.Close())
 	}
-	return &Foreign{r, OpenPGP, true, file.Close}, nil
+	return &Foreign{r, OpenPGP, true, "", file.Close}, nil
 }
 
 func openForeignOpenSSL(open func() (io.ReadCloser, error), opt ForeignOptions) (*Foreign, error) {
@@ -150,10 +159,13 @@ func openForeignOpenSSL(open func() (io.ReadCloser, error), opt ForeignOptions) 
 	}
 	s.opened = &source{r: blocks}
 	s.plain = s.opened
-	return &Foreign{s, OpenSSL, false, file.Close}, nil
+	return &Foreign{s, OpenSSL, false, chosen.weak, file.Close}, nil
 }
 
-type opensslCandidate struct{ key, iv []byte }
+type opensslCandidate struct {
+	key, iv []byte
+	weak    string // as in Foreign
+}
 
 const (
 	// judgedHead is how much plaintext is looked at to tell a right key from a wrong one.
@@ -191,29 +203,56 @@ func chooseOpenSSL(src *source, opt ForeignOptions) (opensslCandidate, error) {
 	if size := int64(n) + rest; size == 0 || size%aes.BlockSize != 0 {
 		return fail(io.ErrUnexpectedEOF)
 	}
-	candidates, err := opensslCandidates(salt, opt)
+	words, err := opensslWords(opt)
 	if err != nil {
 		return opensslCandidate{}, err
 	}
-	var fitting []opensslCandidate
-	for _, c := range candidates {
-		fits, err := c.fits(head, tail.kept, rest == 0)
-		if err != nil {
-			return opensslCandidate{}, err
+	// What a short file came to tells little: such a key is taken when none of the others gives anything that can be known.
+	var guessed []opensslCandidate
+	for _, candidates := range []func(*Passphrase, []byte) ([]opensslCandidate, error){opt.strong, opt.weak} {
+		var fitting []opensslCandidate
+		for _, word := range words {
+			list, err := candidates(word, salt)
+			if err != nil {
+				return opensslCandidate{}, err
+			}
+			for _, c := range list {
+				fits, known, err := c.fits(head, tail.kept, rest == 0)
+				switch {
+				case err != nil:
+					return opensslCandidate{}, err
+				case fits && known:
+					fitting = append(fitting, c)
+				case fits && c.weak == "":
+					guessed = append(guessed, c)
+				}
+			}
 		}
-		if fits {
-			fitting = append(fitting, c)
+		if len(fitting) > 0 {
+			return opt.only(fitting)
 		}
 	}
-	if len(fitting) == 1 {
-		return fitting[0], nil
+	return opt.only(guessed)
+}
+
+// only is the one key of a list.
+func (o ForeignOptions) only(list []opensslCandidate) (opensslCandidate, error) {
+	switch len(list) {
+	case 0:
+		return opensslCandidate{}, o.unopened("none of the passphrases given opens this")
+	case 1:
+		return list[0], nil
 	}
-	what := "none of the passphrases given opens this"
-	if len(fitting) > 1 {
-		what = "several of the passphrases or iteration counts seem to open this, which only one can"
+	return opensslCandidate{}, o.unopened("several of the passphrases or iteration counts seem to open this, which only one can")
+}
+
+func (o ForeignOptions) unopened(why string) error {
+	tried := o.iterationText() + " iterations of PBKDF2 with SHA-256"
+	if o.Iterations == 0 {
+		tried += ", and the one round of MD5 or SHA-256 of openssl without -pbkdf2"
 	}
-	return opensslCandidate{}, holdfast.WithHint(fmt.Errorf("%w: %s, or it is damaged", ErrNoIdentity, what),
-		fmt.Sprintf("give its passphrase, and the iteration count that it was made with; tried were %s iterations of PBKDF2 with SHA-256; what was made without -pbkdf2 is opened by `openssl enc -d` alone", opt.iterationText()))
+	return holdfast.WithHint(fmt.Errorf("%w: %s, or it is damaged", ErrNoIdentity, why),
+		"give its passphrase, and the iteration count that it was made with; tried were "+tried)
 }
 
 func (o ForeignOptions) iterations() []int {
@@ -231,53 +270,103 @@ func (o ForeignOptions) iterationText() string {
 	return strings.Join(texts, " and ")
 }
 
-func opensslCandidates(salt []byte, opt ForeignOptions) ([]opensslCandidate, error) {
+// opensslWords are the passphrases among the identities, each once.
+func opensslWords(opt ForeignOptions) ([]*Passphrase, error) {
 	if opt.Iterations < 0 || opt.Iterations > maxOpensslIterations {
 		return nil, fmt.Errorf("%w: %d iterations are not possible; use 1 to %d", holdfast.ErrUsage, opt.Iterations, maxOpensslIterations)
 	}
-	var found []opensslCandidate
+	var words []*Passphrase
 	seen := map[string]bool{}
 	for _, identity := range opt.Identities {
-		p, ok := identity.(*Passphrase)
-		if !ok || seen[p.text.Reveal()] {
-			continue
-		}
-		seen[p.text.Reveal()] = true
-		for _, count := range opt.iterations() {
-			key, iv, err := opensslKeys(p, salt, count)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, opensslCandidate{key, iv})
+		if p, ok := identity.(*Passphrase); ok && !seen[p.text.Reveal()] {
+			seen[p.text.Reveal()] = true
+			words = append(words, p)
 		}
 	}
-	if len(found) == 0 {
+	if len(words) == 0 {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: no passphrase was given", ErrNoIdentity),
 			"a file of openssl enc needs its passphrase: give --passphrase-file FILE")
 	}
-	return found, nil
+	return words, nil
 }
 
-// fits reports whether c opens a file that begins with head and ends with the blocks tail. whole says that head is all.
-func (c opensslCandidate) fits(head, tail []byte, whole bool) (bool, error) {
+// strong are the keys of openssl enc -pbkdf2.
+func (o ForeignOptions) strong(p *Passphrase, salt []byte) ([]opensslCandidate, error) {
+	var list []opensslCandidate
+	for _, count := range o.iterations() {
+		key, iv, err := opensslKeys(p, salt, count)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, opensslCandidate{key: key, iv: iv})
+	}
+	return list, nil
+}
+
+// weak are the keys of openssl enc without -pbkdf2: with MD5 before version 1.1.0, with SHA-256 since. Nobody who names a
+// count of iterations means them.
+func (o ForeignOptions) weak(p *Passphrase, salt []byte) ([]opensslCandidate, error) {
+	if o.Iterations > 0 {
+		return nil, nil
+	}
+	var list []opensslCandidate
+	for _, with := range []struct {
+		digest func() hash.Hash
+		name   string
+	}{{sha256.New, "SHA-256"}, {md5.New, "MD5"}} {
+		made := bytesToKey(with.digest, []byte(p.text.Reveal()), salt, opensslKey+aes.BlockSize)
+		list = append(list, opensslCandidate{made[:opensslKey], made[opensslKey:], "one round of " + with.name})
+	}
+	return list, nil
+}
+
+// bytesToKey makes n bytes of a passphrase as EVP_BytesToKey of OpenSSL does with a count of one
+// (https://docs.openssl.org/3.0/man3/EVP_BytesToKey/).
+func bytesToKey(digest func() hash.Hash, passphrase, salt []byte, n int) []byte {
+	var made, last []byte
+	for len(made) < n {
+		h := digest()
+		h.Write(last)
+		h.Write(passphrase)
+		h.Write(salt)
+		last = h.Sum(nil)
+		made = append(made, last...)
+	}
+	return made[:n]
+}
+
+// fits reports whether c opens a file that begins with head and ends with the blocks tail, and whether what comes out can
+// be known for something. whole says that head is all.
+func (c opensslCandidate) fits(head, tail []byte, whole bool) (fits, known bool, err error) {
 	if len(tail) > aes.BlockSize {
 		iv, last := tail[:aes.BlockSize], tail[aes.BlockSize:]
 		if end, err := newOpenSSLReader(bytes.NewReader(last), c.key, iv); err != nil {
-			return false, err
+			return false, false, err
 		} else if _, err := io.Copy(io.Discard, end); err != nil {
-			return false, nil
+			return false, false, nil
 		}
 	}
 	begin, err := newOpenSSLReader(bytes.NewReader(head), c.key, c.iv)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	plain := make([]byte, len(head))
 	n, err := begin.decryptHead(plain, whole)
 	if err != nil {
-		return false, nil
+		return false, false, nil
 	}
-	return !isNoise(plain[:n]), nil
+	plain = plain[:n]
+	known = isMarked(plain) || isText(plain)
+	if n < leastJudged {
+		return true, known, nil
+	}
+	known = known || !isNoise(plain)
+	return known, known, nil
+}
+
+// isText reports whether head is text, and some of it.
+func isText(head []byte) bool {
+	return len(head) > 0 && utf8.Valid(head) && !bytes.ContainsFunc(head, func(r rune) bool { return r < ' ' && !unicode.IsSpace(r) })
 }
 
 // lastBytes keeps the last two blocks of what is written to it.
@@ -289,23 +378,9 @@ func (l *lastBytes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// isNoise reports whether head looks like random bytes, as the outcome of a wrong key does. What is compressed or
-// encrypted looks so too, but begins with a mark of its kind.
+// isNoise reports whether head, of leastJudged bytes at least, looks like random bytes, as the outcome of a wrong key does.
+// What is compressed or encrypted looks so too, but begins with a mark of its kind.
 func isNoise(head []byte) bool {
-	if len(head) < leastJudged {
-		return false
-	}
-	if _, sealed := Detect(head); sealed {
-		return false
-	}
-	for _, magic := range []string{
-		"\x1f\x8b", "\x28\xb5\x2f\xfd", "\xfd7zXZ\x00", "BZh", "PK\x03\x04", "\x04\x22\x4d\x18", "7z\xbc\xaf\x27\x1c", "LZIP", "\x89LZO",
-		"PGDMP", "SQLite format 3\x00", "\x89PNG", "\xff\xd8\xff", "%PDF-", "Rar!",
-	} {
-		if bytes.HasPrefix(head, []byte(magic)) {
-			return false
-		}
-	}
 	var counts [256]float64
 	for _, b := range head {
 		counts[b]++
@@ -316,4 +391,15 @@ func isNoise(head []byte) bool {
 		squares += (count - expected) * (count - expected) / expected
 	}
 	return squares < noiseBound
+}
+
+// isMarked reports whether head begins with the mark of its kind.
+func isMarked(head []byte) bool {
+	if _, sealed := Detect(head); sealed {
+		return true
+	}
+	return slices.ContainsFunc([]string{
+		"\x1f\x8b", "\x28\xb5\x2f\xfd", "\xfd7zXZ\x00", "BZh", "PK\x03\x04", "\x04\x22\x4d\x18", "7z\xbc\xaf\x27\x1c", "LZIP", "\x89LZO",
+		"PGDMP", "SQLite format 3\x00", "\x89PNG", "\xff\xd8\xff", "%PDF-", "Rar!",
+	}, func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) })
 }

@@ -3,6 +3,7 @@ package seal_test
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -153,6 +154,46 @@ func TestWeOpenWhatOpenSSLSeals(t *testing.T) {
 				t.Errorf("size %d: %+v", size, f)
 			}
 		}
+	}
+}
+
+// TestWeOpenWhatOldOpenSSLSeals opens what openssl makes without -pbkdf2, as before 1.1.0 and since, and calls it weak.
+func TestWeOpenWhatOldOpenSSLSeals(t *testing.T) {
+	phrase := writeFile(t, "passphrase", "correct horse\n")
+	opt := seal.ForeignOptions{Identities: []seal.Identity{secretOf(t, "wrong"), secretOf(t, "correct horse")}}
+	for digest, weak := range map[string]string{"md5": "one round of MD5", "sha256": "one round of SHA-256"} {
+		args := []string{"enc", "-aes-256-cbc", "-md", digest, "-pass", "file:" + phrase}
+		for name, plain := range map[string][]byte{
+			"a line": []byte("SELECT 1; -- épée\n"), "255": bytes.Repeat([]byte("x"), 255), "much": noisy(100_000), "gzip": stock(t, noisy(5000), "gzip"),
+		} {
+			data := stock(t, plain, "openssl", args...)
+			got, f, err := openForeign(data, opt)
+			if err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s, %s: %d bytes, %v (hint: %s)", digest, name, len(got), err, holdfast.Hint(err))
+				continue
+			}
+			if f.Format != seal.OpenSSL || f.Authenticated || f.Weak != weak {
+				t.Errorf("%s, %s: %+v", digest, name, f)
+			}
+		}
+		data := stock(t, noisy(100_000), "openssl", args...)
+		for name, opt := range map[string]seal.ForeignOptions{
+			"a wrong passphrase":                 {Identities: opt.Identities[:1]},
+			"a count that says it is -pbkdf2":    {Identities: opt.Identities, Iterations: 10_000},
+			"the right one, and the file is cut": opt,
+		} {
+			if name == "the right one, and the file is cut" {
+				data = data[:len(data)-16]
+			}
+			if _, _, err := openForeign(data, opt); !errors.Is(err, seal.ErrNoIdentity) || !strings.Contains(holdfast.Hint(err), "of PBKDF2 with SHA-256") {
+				t.Errorf("%s, %s: %v (hint: %s)", digest, name, err, holdfast.Hint(err))
+			}
+		}
+	}
+	// What is made with -pbkdf2 is never called weak, and what nobody can read gives nothing by chance.
+	plain := noisy(1000)
+	if _, f, err := openForeign(stock(t, plain, "openssl", "enc", "-aes-256-cbc", "-pbkdf2", "-pass", "file:"+phrase), opt); err != nil || f.Weak != "" {
+		t.Errorf("with -pbkdf2: %+v, %v", f, err)
 	}
 }
 

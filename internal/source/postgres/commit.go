@@ -31,6 +31,25 @@ func (p *Place) commit(ctx context.Context) (string, error) {
 			}
 		}
 	}
+	swap := p.swapEach
+	if p.together {
+		swap = p.swapTogether
+	}
+	where, err := swap(ctx)
+	if err != nil {
+		return "", err
+	}
+	p.committed = true
+	if p.target.WithRoles {
+		if err := p.changeRoles(ctx); err != nil {
+			return "", err
+		}
+	}
+	return where, nil
+}
+
+// swapEach gives one database after another its name.
+func (p *Place) swapEach(ctx context.Context) (string, error) {
 	var said []string
 	for _, s := range p.staged {
 		kept, err := p.swap(ctx, s)
@@ -40,21 +59,47 @@ func (p *Place) commit(ctx context.Context) (string, error) {
 			}
 			return "", err
 		}
-		line := fmt.Sprintf("database %q on %s", s.final, p.server.Where())
-		if kept != "" {
-			line += fmt.Sprintf(" (the one before is kept as %q)", kept)
-		}
-		said = append(said, line)
 		s.kept = kept
 		s.made = false // it is no staging any more
-	}
-	p.committed = true
-	if p.target.WithRoles {
-		if err := p.changeRoles(ctx); err != nil {
-			return "", err
-		}
+		said = append(said, p.sayWhere(s))
 	}
 	return strings.Join(said, ", "), nil
+}
+
+// sayWhere tells where a database has come to stand, and what became of the one before.
+func (p *Place) sayWhere(s *staged) string {
+	line := fmt.Sprintf("database %q on %s", s.final, p.server.Where())
+	if s.kept != "" {
+		line += fmt.Sprintf(" (the one before is kept as %q)", s.kept)
+	}
+	return line
+}
+
+// before ends the name that something is kept under.
+func (p *Place) before() string {
+	now := p.target.Now
+	if now.IsZero() {
+		now = time.Now()
+	}
+	return "_before_" + now.UTC().Format("20060102t150405z")
+}
+
+// taken says that the final name of s is not free any more.
+func (p *Place) taken(s *staged) error {
+	hint := "choose another name, or replace it with --overwrite"
+	if p.together {
+		hint = "find out who made it; rename it, then run again"
+	}
+	return holdfast.WithHint(fmt.Errorf("%w: database %q has come to exist on %s meanwhile", holdfast.ErrUsage, s.final, p.server.Where()), hint)
+}
+
+// leave ends the session in a database: it can neither shut nor rename the one it is in. template1 is never restored.
+func (p *Place) leave(database string) error {
+	if err := p.conn.Close(); err != nil {
+		return fmt.Errorf("leave database %s: %w", pgclient.QuoteIdent(database), err)
+	}
+	p.server = p.server.On("template1")
+	return nil
 }
 
 // renameAttempts bounds how often sessions are ended that come back between being ended and the renaming.
@@ -71,23 +116,16 @@ func (p *Place) swap(ctx context.Context, s *staged) (string, error) {
 		return "", p.rename(ctx, [][2]string{{s.staging, s.final}})
 	}
 	if !p.target.Overwrite && !s.vacant {
-		return "", holdfast.WithHint(fmt.Errorf("%w: database %q has come to exist on %s meanwhile", holdfast.ErrUsage, s.final, p.server.Where()),
-			"choose another name, or replace it with --overwrite")
+		return "", p.taken(s)
 	}
-	now := p.target.Now
-	if now.IsZero() {
-		now = time.Now()
-	}
-	kept, err := p.freeName(ctx, s.final, "_before_"+now.UTC().Format("20060102t150405z"))
+	kept, err := p.freeName(ctx, s.final, p.before())
 	if err != nil {
 		return "", err
 	}
 	if p.server["dbname"] == s.final {
-		// A session cannot shut or rename the database it is in; template1 is never restored.
-		if err := p.conn.Close(); err != nil {
-			return "", fmt.Errorf("leave database %s: %w", pgclient.QuoteIdent(s.final), err)
+		if err := p.leave(s.final); err != nil {
+			return "", err
 		}
-		p.server = p.server.On("template1")
 	}
 	conn, err := p.session(ctx)
 	if err != nil {

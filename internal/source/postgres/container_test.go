@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -165,6 +168,76 @@ func TestContainerWithoutPrograms(t *testing.T) {
 	e.Run(t, "run", "--detach", "--network", "none", "--name", "bare", "--tmpfs", "/usr/lib/postgresql", "--entrypoint", "sleep", testbed.Image, "1000000")
 	_, err := tryCapture(t.Context(), inside(e, "docker://bare/app"))
 	mustSay(t, err, `container "bare" has no psql`, "use an image that holds PostgreSQL's client programs")
+}
+
+// TestContainerWithoutDump has a server and psql, and no pg_dump.
+func TestContainerWithoutDump(t *testing.T) {
+	e := testbed.Docker(t)
+	e.Run(t, "create", "--name", "model", testbed.Image)
+	bin := filepath.Join(t.TempDir(), "bin")
+	e.Run(t, "cp", "model:/usr/lib/postgresql/17/bin", bin)
+	if err := os.Remove(filepath.Join(bin, "pg_dump")); err != nil {
+		t.Fatal(err)
+	}
+	e.Postgres(t, "db", "--volume", bin+":/usr/lib/postgresql/17/bin:ro")
+	opt := inside(e, "docker://db/postgres")
+	_, err := tryCapture(t.Context(), opt)
+	mustSay(t, err, `container "db" has no pg_dump`, "use an image that holds PostgreSQL's client programs, or back the server up from outside by its address")
+	findings, err := postgres.New(opt).Diagnose(t.Context())
+	if err != nil || !slices.ContainsFunc(findings, func(f source.Finding) bool {
+		return f.Severity == source.Fails && strings.Contains(f.Message, `container "db" has no pg_dump`)
+	}) {
+		t.Errorf("doctor finds %+v, %v", findings, err)
+	}
+	if others := e.Others(t, "db"); len(others) > 0 {
+		t.Errorf("left in the container: %q", others)
+	}
+}
+
+// TestContainerAsksForPassword has a server that trusts nobody, not even at its own socket.
+func TestContainerAsksForPassword(t *testing.T) {
+	e := testbed.Docker(t)
+	const right, wrong = "the right password", "the wrong password"
+	e.Postgres(t, "db", "--env", "POSTGRES_USER=boss", "--env", "POSTGRES_PASSWORD=of another day")
+	e.SQL(t, "db", "postgres", `ALTER ROLE boss PASSWORD '`+right+`'`, `CREATE TABLE t AS SELECT 1 AS n`)
+	e.Run(t, "exec", "db", "sh", "-c", `echo "local all all scram-sha-256" > "$(psql -U boss -d postgres -XAtc 'SHOW hba_file')"`)
+	e.SQL(t, "db", "postgres", `SELECT pg_reload_conf()`)
+
+	for _, test := range []struct {
+		name     string
+		password holdfast.Secret
+		said     string // "": it works
+	}{
+		{"right", holdfast.NewSecret(right), ""},
+		{"wrong", holdfast.NewSecret(wrong), `password authentication failed for user "boss"`},
+		{"none: the container's own, which is not true any more", holdfast.Secret{}, `password authentication failed for user "boss"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			opt := inside(e, "docker://db/postgres")
+			opt.Password = test.password
+			stored, err := tryCapture(t.Context(), opt)
+			if test.said == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				place := open(t, postgres.Target{URL: opt.URL, Password: opt.Password, Engine: e.Socket, Database: "back"}, ignore)
+				bring(t, place, stored)
+				return
+			}
+			mustSay(t, err, test.said, fmt.Sprintf("the password of role %q is wrong", "boss"))
+			for _, secret := range []string{right, wrong, "of another day"} {
+				if strings.Contains(fmt.Sprint(err, holdfast.Hint(err)), secret) {
+					t.Errorf("%v holds a password", err)
+				}
+			}
+		})
+	}
+	opt := inside(e, "docker://stranger@db/postgres")
+	_, err := tryCapture(t.Context(), opt)
+	mustSay(t, err, `connect to container "db": the server asks for a password, and there is none`, `the password of role "stranger" is wrong, or missing: give it as password: of the source`)
+	if others := e.Others(t, "db"); len(others) > 0 {
+		t.Errorf("left in the container: %q", others)
+	}
 }
 
 // TestContainerRestartsDuringRestore loses the server under a restore. What carries the final name stays.

@@ -63,7 +63,7 @@ func (p *Place) lacksTablespaces(ctx context.Context, conn pgclient.Session) (bo
 	if err != nil {
 		return false, pgclient.ExplainQuery("list the tablespaces", err)
 	}
-	if p.record.Globals == "" {
+	if p.record.Globals == "" && !p.together {
 		return true, nil // not known which there were: the default one always exists
 	}
 	for _, name := range p.roles.tablespaces() {
@@ -93,8 +93,17 @@ func (f *feeder) feed(ctx context.Context, s *staged) error {
 	if err != nil {
 		return err
 	}
+	f.tellRemoved(filter)
+	return nil
+}
+
+// tellRemoved names what was left out of a dump.
+func (f *feeder) tellRemoved(filter *pgdump.Filter) {
 	var removed []string
 	for _, line := range filter.Removed() {
+		if f.rules.Split && strings.Contains(line, " DATABASE ") && !strings.HasPrefix(line, "DROP ") {
+			continue // of a cluster these were run on the staging databases
+		}
 		if !strings.HasPrefix(line, `\restrict`) && !strings.HasPrefix(line, `\unrestrict`) {
 			removed = append(removed, line)
 		}
@@ -103,7 +112,6 @@ func (f *feeder) feed(ctx context.Context, s *staged) error {
 		slices.Sort(removed)
 		f.place.warn("left out of the dump, %s: %s", f.why, strings.Join(slices.Compact(removed), "; "))
 	}
-	return nil
 }
 
 // run lets psql run a script in a database.
@@ -176,9 +184,12 @@ func (p *Place) explainRestore(s *staged, said string, status error) error {
 		return p.cannot(fmt.Errorf("restore %s: %w", s.Dump, status), holdfast.Hint(status))
 	}
 	said = p.server.Mask(said)
-	code, message := "", ""
+	code, message, behind := "", "", "of the dump"
+	if p.together {
+		behind = `behind its \connect` // where psql began to count
+	}
 	if found := psqlError.FindStringSubmatch(said); found != nil && !strings.Contains(found[0], " NOTICE:") {
-		code, message = found[2], fmt.Sprintf("%s (SQLSTATE %s, line %s of the dump)", found[3], found[2], found[1])
+		code, message = found[2], fmt.Sprintf("%s (SQLSTATE %s, line %s %s)", found[3], found[2], found[1], behind)
 	} else {
 		for line := range strings.Lines(said) {
 			if line = strings.TrimSpace(line); line != "" && (message == "" || strings.Contains(line, "error")) {

@@ -48,6 +48,7 @@ type Place struct {
 	named    string          // the database that the target's address names
 	drill    bool
 	partial  bool // single tables: owners and privileges do not come back
+	together bool // all roles are made, and all databases take their names at once
 
 	conn      pgclient.Session
 	version   int
@@ -248,7 +249,7 @@ func (p *Place) plan(ctx context.Context) error {
 			return err
 		}
 		vacant := false
-		if exists && len(p.record.Databases) > 1 && final == "postgres" {
+		if exists && (len(p.record.Databases) > 1 || p.together) && final == "postgres" {
 			if vacant, err = p.unused(ctx, final); err != nil {
 				return err
 			}
@@ -654,11 +655,14 @@ func (p *Place) Close() error {
 				continue
 			}
 			doing := "drop staging database " + pgclient.QuoteIdent(s.staging)
+			if s.Template { // no template is dropped, and a Commit that failed may have made it one
+				errs = append(errs, p.exec(ctx, doing, "ALTER DATABASE "+pgclient.QuoteIdent(s.staging)+" IS_TEMPLATE false"))
+			}
 			if err := p.exec(ctx, doing, "DROP DATABASE IF EXISTS "+pgclient.QuoteIdent(s.staging)+" WITH (FORCE)"); err != nil {
 				errs = append(errs, holdfast.WithHint(err, "drop it by hand: DROP DATABASE "+pgclient.QuoteIdent(s.staging)+" WITH (FORCE);"))
 			}
 		}
-		if len(errs) == 0 {
+		if errors.Join(errs...) == nil {
 			for _, role := range slices.Backward(p.created) {
 				errs = append(errs, p.exec(ctx, "drop role "+pgclient.QuoteIdent(role), "DROP ROLE IF EXISTS "+pgclient.QuoteIdent(role)))
 			}

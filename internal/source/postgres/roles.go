@@ -112,8 +112,21 @@ func (p *Place) needed() []string {
 	})
 }
 
-// makeRoles creates the roles that are missing: in a drill all of the globals, on a live server only those that the
-// databases refer to. In a drill existing roles (the first one) are changed to what they were.
+// wanted are the roles that are restored: in a drill, and with a whole cluster, all of the globals, else only those that the
+// databases refer to.
+func (p *Place) wanted() []string {
+	names := p.needed()
+	if p.drill || p.together {
+		for _, role := range p.roles.Roles {
+			if !slices.Contains(names, role.Name) && !strings.HasPrefix(role.Name, "pg_") {
+				names = append(names, role.Name)
+			}
+		}
+	}
+	return names
+}
+
+// makeRoles creates the wanted roles that are missing. In a drill existing roles (the first one) are changed to what they were.
 func (p *Place) makeRoles(ctx context.Context) error {
 	conn, err := p.session(ctx)
 	if err != nil {
@@ -123,16 +136,8 @@ func (p *Place) makeRoles(ctx context.Context) error {
 	if err != nil {
 		return pgclient.ExplainQuery("list the roles", err)
 	}
-	wanted := p.needed()
-	if p.drill {
-		for _, role := range p.roles.Roles {
-			if !slices.Contains(wanted, role.Name) {
-				wanted = append(wanted, role.Name)
-			}
-		}
-	}
 	var alter []string
-	for _, name := range wanted {
+	for _, name := range p.wanted() {
 		role, known := p.roles.find(name)
 		if slices.Contains(existing, name) {
 			if p.drill {
@@ -213,7 +218,7 @@ func (p *Place) applyRoleSettings(ctx context.Context, names []string) {
 // changeRoles makes the roles that existed before what they were at backup time.
 func (p *Place) changeRoles(ctx context.Context) error {
 	var changed []string
-	for _, name := range p.needed() {
+	for _, name := range p.wanted() {
 		role, known := p.roles.find(name)
 		if !known || slices.Contains(p.created, name) {
 			continue

@@ -34,19 +34,22 @@ func (s Script) check() error {
 	if s.Trusted || len(s.Findings) == 0 {
 		return nil
 	}
+	return holdfast.WithHint(fmt.Errorf("%w: the SQL reaches beyond its database: %s", holdfast.ErrUsage, told(s.Findings)),
+		"look at these lines: pg_dump does not write them; if you know what they do, give --trust")
+}
+
+// told tells the first of some findings.
+func told(findings []pgdump.Finding) string {
 	const shown = 5
 	var lines []string
-	for _, finding := range s.Findings {
-		if lines = append(lines, finding.String()); len(lines) == shown {
-			break
-		}
+	for _, finding := range findings[:min(shown, len(findings))] {
+		lines = append(lines, finding.String())
 	}
 	text := strings.Join(lines, "; ")
-	if more := len(s.Findings) - len(lines); more > 0 {
+	if more := len(findings) - len(lines); more > 0 {
 		text += fmt.Sprintf("; and %d more", more)
 	}
-	return holdfast.WithHint(fmt.Errorf("%w: the SQL reaches beyond its database: %s", holdfast.ErrUsage, text),
-		"look at these lines: pg_dump does not write them; if you know what they do, give --trust")
+	return text
 }
 
 // scripted is what throwaway and target have in common.
@@ -70,16 +73,18 @@ var (
 	_ source.Asserter = (*ScriptDrill)(nil)
 )
 
-// OpenScript connects to the server of a restore of one database. Nothing is made there yet.
+// OpenScript connects to the server of a restore of one database, or with the dump of a whole cluster of all that are in it:
+// Target.Database plays no part then. Nothing is made there yet.
 func OpenScript(ctx context.Context, t Target, script Script, observe holdfast.Observer) (*ScriptPlace, error) {
 	if err := script.check(); err != nil {
 		return nil, err
 	}
 	if script.Cluster {
-		return nil, holdfast.WithHint(fmt.Errorf("%w: this is a dump of a whole cluster (pg_dumpall), which does not go into one database", holdfast.ErrUsage),
-			"drill it, then run it with psql on an empty cluster")
-	}
-	if t.Database == "" {
+		if err := script.stageable(t); err != nil {
+			return nil, err
+		}
+		t.Database = ""
+	} else if t.Database == "" {
 		return nil, fmt.Errorf("%w: the target names no database", holdfast.ErrUsage)
 	}
 	p, err := Open(ctx, t, observe)
@@ -174,6 +179,9 @@ func (p scripted) run(ctx context.Context, stored source.Stored) error {
 		return errors.New("a place takes one restore, of one script")
 	}
 	p.stored = stored
+	if p.script.Cluster && !p.drill {
+		return p.runCluster(ctx, stored)
+	}
 	item := stored.Items[0].Name
 	name := p.target.Database
 	if p.drill {
@@ -206,18 +214,10 @@ func (p scripted) run(ctx context.Context, stored source.Stored) error {
 	if err := p.scriptRoles(ctx); err != nil {
 		return err
 	}
-	feeder, err := p.newFeeder(ctx)
+	feeder, err := p.scriptFeeder(ctx)
 	if err != nil {
 		return err
 	}
-	if !p.drill && !p.script.Trusted && !feeder.psql.Restricts() {
-		return holdfast.WithHint(fmt.Errorf(`%w: %s does not know \restrict, which keeps SQL of unknown origin from running commands on this machine`, holdfast.ErrUsage, feeder.psql),
-			"upgrade psql; if you trust the file, give --trust")
-	}
-	feeder.bare = p.script.Trusted || p.script.Cluster
-	feeder.rules.DropDrops = true
-	feeder.rules.DropDatabases = !p.script.Cluster
-	feeder.filter, feeder.why = pgdump.NewScriptFilter, "as the database is new, or does not know it"
 	if err := p.scriptDatabase(ctx, p.staged[0]); err != nil {
 		return err
 	}
@@ -242,6 +242,25 @@ func (p scripted) run(ctx context.Context, stored source.Stored) error {
 	}
 	p.restored = true
 	return nil
+}
+
+// scriptFeeder is a feeder for SQL of another tool.
+func (p scripted) scriptFeeder(ctx context.Context) (*feeder, error) {
+	feeder, err := p.newFeeder(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !p.drill && !p.script.Trusted && !feeder.psql.Restricts() {
+		return nil, holdfast.WithHint(fmt.Errorf(`%w: %s does not know \restrict, which keeps SQL of unknown origin from running commands on this machine`, holdfast.ErrUsage, feeder.psql),
+			"upgrade psql; if you trust the file, give --trust")
+	}
+	// A throwaway takes the dump of a cluster as it is, with its own \connect.
+	whole := p.drill && p.script.Cluster
+	feeder.bare = p.script.Trusted || whole
+	feeder.rules.DropDrops = true
+	feeder.rules.DropDatabases = !whole
+	feeder.filter, feeder.why = pgdump.NewScriptFilter, "as the database is new, or does not know it"
+	return feeder, nil
 }
 
 // reproach adds what a script lacks for standing alone.
@@ -292,9 +311,18 @@ var (
 	madeSpace = regexp.MustCompile(` TABLESPACE = (?:"(?:[^"]|"")*"|[^\s";]+)`)
 )
 
-// scriptDatabase makes the staging database: as the script itself would, else with the server's own locale, in a throwaway
-// with one that knows letters beyond ASCII.
+// scriptDatabase makes the staging database: as the script itself would where it makes just one.
 func (p scripted) scriptDatabase(ctx context.Context, s *staged) error {
+	own := p.script.Create
+	if p.script.Cluster {
+		own = ""
+	}
+	return p.makeScriptDatabase(ctx, s, own, p.script.MakesPublic)
+}
+
+// makeScriptDatabase makes a staging database by a script's own statement, if there is one and it can be, else with the
+// server's own locale, in a throwaway with one that knows letters beyond ASCII.
+func (p scripted) makeScriptDatabase(ctx context.Context, s *staged, own string, makesPublic bool) error {
 	if err := p.dropLeftover(ctx, s.staging); err != nil {
 		return err
 	}
@@ -307,14 +335,17 @@ func (p scripted) scriptDatabase(ctx context.Context, s *staged) error {
 	case p.drill:
 		candidates = []string{plain + " ENCODING = 'UTF8' LC_COLLATE = 'C' LC_CTYPE = 'C.UTF-8'", plain}
 	}
-	if own := p.script.Create; !p.script.Cluster && madeName.MatchString(own) {
-		own = madeSpace.ReplaceAllLiteralString(create+strings.TrimSuffix(own[len(madeName.FindString(own)):], ";"), "")
-		candidates = append([]string{own}, candidates...)
+	if madeName.MatchString(own) {
+		made := madeSpace.ReplaceAllLiteralString(create+strings.TrimSuffix(own[len(madeName.FindString(own)):], ";"), "")
+		if p.major() < 15 {
+			made = strings.Replace(made, " LOCALE_PROVIDER = libc", "", 1) // the only one there was
+		}
+		candidates = append([]string{made}, candidates...)
 	}
 	var err error
 	for i, statement := range candidates {
 		if err = p.exec(ctx, "create database "+pgclient.QuoteIdent(s.staging), statement); err == nil {
-			if i > 0 && p.script.Create != "" {
+			if i > 0 && own != "" {
 				p.warn("the locale of the database is not here: it is restored with another one")
 			}
 			break
@@ -332,7 +363,7 @@ func (p scripted) scriptDatabase(ctx context.Context, s *staged) error {
 			return err
 		}
 	}
-	if !p.script.MakesPublic {
+	if !makesPublic {
 		return nil
 	}
 	conn, _, err := p.site.Dial(ctx, p.server.On(s.staging))

@@ -56,7 +56,11 @@ func explainRefusal(e *Error, p Params) error {
 	err := fmt.Errorf("connect to %s: %w", p.Where(), &Error{Code: e.Code, Message: p.Mask(e.Message)})
 	switch e.Code {
 	case "28P01":
-		return holdfast.WithHint(err, fmt.Sprintf("the password of role %q is wrong: check PGPASSWORD, the password file or the connection string", p["user"]))
+		hint := "is wrong: check PGPASSWORD, the password file or the connection string"
+		if p["container"] != "" {
+			hint = "is wrong, or missing: give it as password: of the source, or in the address; POSTGRES_PASSWORD of the container counts at the first start of its server alone"
+		}
+		return holdfast.WithHint(err, fmt.Sprintf("the password of role %q %s", p["user"], hint))
 	case "28000":
 		return holdfast.WithHint(err, fmt.Sprintf("let role %q in: check that it exists, may log in and has a line in pg_hba.conf", p["user"]))
 	case "3D000":

@@ -288,6 +288,9 @@ func explainPsql(said string, status, err error, p Params) error {
 		return explainRefusal(&Error{Code: codeOf(found[1]), Message: found[1]}, p)
 	}
 	if found := unheard.FindStringSubmatch(text); found != nil {
+		if code := codeOf(found[1]); code == "28P01" { // libpq's own words: the server asked, and it had none
+			return explainRefusal(&Error{Code: code, Message: "the server asks for a password, and there is none"}, p)
+		}
 		return explainSilence(found[1], p)
 	}
 	return explainSilence(err.Error(), p)

@@ -24,6 +24,8 @@ type Rules struct {
 	// DropDatabases removes what makes, changes or chooses a database, of pg_dump --create, for a target that is chosen
 	// already.
 	DropDatabases bool
+	// Split ends the bytes at each \connect, until [Filter.Next] goes on to the database that it names.
+	Split bool
 }
 
 const (
@@ -47,6 +49,10 @@ type Filter struct {
 	creates bool   // something was made: what is dropped from now on was there
 	last    byte   // that went out
 	removed map[string]int
+	rest    []byte // of chunk, not looked at yet
+	readErr error  // that came with chunk
+	between bool   // a \connect to next was read
+	next    string
 }
 
 // NewFilter returns a Filter of the dump r.
@@ -72,6 +78,9 @@ func (f *Filter) Read(p []byte) (int, error) {
 		if f.err != nil {
 			return 0, f.err
 		}
+		if f.between {
+			return 0, io.EOF
+		}
 		f.fill()
 	}
 	n := copy(p, f.out[f.offset:])
@@ -88,23 +97,42 @@ func (f *Filter) Removed() []string {
 	return list
 }
 
+// Next goes on to the database that the \connect names at which a filter that splits has returned io.EOF. It returns false
+// at the end of the dump.
+func (f *Filter) Next() (database string, more bool) {
+	if !f.between {
+		return "", false
+	}
+	f.between, f.creates, f.lexer.ordinary = false, false, false // a session of its own begins
+	return f.next, true
+}
+
 func (f *Filter) fill() {
 	f.out, f.offset = f.out[:0], 0
-	n, err := f.inner.Read(f.chunk)
-	for p := f.chunk[:n]; len(p) > 0; {
-		n, ev, lexErr := f.lexer.next(p)
+	if len(f.rest) == 0 {
+		n, err := f.inner.Read(f.chunk)
+		f.rest, f.readErr = f.chunk[:n], err
+	}
+	for len(f.rest) > 0 && !f.between {
+		n, ev, lexErr := f.lexer.next(f.rest)
 		if lexErr != nil {
 			f.err = lexErr
 			return
 		}
-		f.take(p[:n], ev)
-		p = p[n:]
+		f.take(f.rest[:n], ev)
+		f.rest = f.rest[n:]
 	}
-	if err == io.EOF {
+	if len(f.rest) > 0 {
+		return
+	}
+	err := f.readErr
+	if err == io.EOF && !f.between {
 		f.flush()
 		err = f.lexer.finish()
 	}
-	f.err = err
+	if !f.between {
+		f.err = err
+	}
 }
 
 // take puts the next bytes out or holds them until it is known whether they stay.
@@ -132,8 +160,22 @@ func (f *Filter) take(p []byte, ev event) {
 	case statement:
 		f.takeStatement()
 	case meta:
+		if f.lexer.open {
+			f.flush() // within a statement, which Scan has told of
+			return
+		}
 		name, _, _ := bytes.Cut(f.lexer.line, []byte{' '})
 		command := string(name)
+		if f.rules.Split && connect.Match(bytes.TrimRight(f.lexer.line, "\r")) {
+			f.between, f.next = true, connected(string(bytes.TrimRight(f.lexer.line, "\r")))
+			f.pending = f.pending[:blank(f.pending)]
+			f.flush()
+			return
+		}
+		if encoding, is := encodingOf(f.lexer.line); is && f.rules.DropDatabases {
+			// pg_dump writes it before a \connect to a name of many letters. A psql that is restricted takes it as SQL alone.
+			f.pending = append(f.pending[:blank(f.pending)], "SET client_encoding = '"+encoding+"';\n"...)
+		}
 		if f.rules.DropRestrict && (command == `\restrict` || command == `\unrestrict`) || f.rules.DropDatabases && command == `\connect` {
 			f.removed[command]++
 			f.pending = f.pending[:blank(f.pending)]
@@ -148,16 +190,16 @@ var hollowView = regexp.MustCompile(`^CREATE OR REPLACE VIEW (?s:.*?) AS SELECT 
 
 // mayGo reports whether a statement that begins with text may be one to remove.
 func (f *Filter) mayGo(text []byte) bool {
-	beginnings := []string{"SET "}
+	beginnings := []string{"SET"}
 	if f.rules.DropDrops && !f.creates {
-		beginnings = append(beginnings, "DROP ", "ALTER ", "CREATE OR REPLACE VIEW ", "SELECT pg_catalog.lo_unlink(")
+		beginnings = append(beginnings, "DROP", "ALTER", "CREATE OR REPLACE VIEW", "SELECT pg_catalog.lo_unlink(")
 	}
 	if f.rules.DropDatabases {
-		beginnings = append(beginnings, "CREATE DATABASE ", "DROP DATABASE ", "ALTER DATABASE ", "ALTER ROLE ", "COMMENT ON DATABASE ", "GRANT ", "REVOKE ", "SECURITY LABEL ")
+		beginnings = append(beginnings, "CREATE DATABASE", "DROP DATABASE", "ALTER DATABASE", "ALTER ROLE", "COMMENT ON DATABASE", "UPDATE pg_catalog.pg_database", "GRANT", "REVOKE", "SECURITY")
 	}
 	return slices.ContainsFunc(beginnings, func(begin string) bool {
 		n := min(len(text), len(begin))
-		return string(text[:n]) == begin[:n]
+		return strings.EqualFold(string(text[:n]), begin[:n])
 	})
 }
 
@@ -165,7 +207,7 @@ func (f *Filter) takeStatement() {
 	defer f.flush()
 	l := f.lexer
 	if f.rules.DropDatabases && !l.long && len(f.pending) <= maxSetting {
-		if what, is := l.onDatabase(); is {
+		if what, _, is := l.onDatabase(); is {
 			f.removed[what]++
 			f.pending = f.pending[:blank(f.pending)]
 			return

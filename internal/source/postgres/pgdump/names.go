@@ -76,7 +76,12 @@ func (s *scanner) create(kind string) {
 			s.script.Extensions = append(s.script.Extensions, name)
 		}
 	case "SCHEMA":
-		s.script.MakesPublic = s.script.MakesPublic || name == "public" && i == 2
+		if name == "public" && i == 2 {
+			s.script.MakesPublic = true
+			if s.script.Cluster && s.database != "" {
+				s.partOf(s.database).MakesPublic = true
+			}
+		}
 		if at := l.wordAt("AUTHORIZATION", 2); at > 0 {
 			s.role(at + 1)
 		}
@@ -186,19 +191,22 @@ func (l *lexer) folded(i int) (string, bool) {
 	return name, ok
 }
 
-// onDatabase reports whether the statement makes or changes a database as a whole, and which words say so.
-func (l *lexer) onDatabase() (string, bool) {
+// onDatabase reports whether the statement makes or changes a database as a whole, which words say so, and which token is
+// its name; -1: it may be any.
+func (l *lexer) onDatabase() (what string, name int, is bool) {
 	switch first := l.firstWord(); first {
 	case "CREATE", "DROP", "ALTER":
 		if first == "ALTER" && l.isWord(1, "ROLE") {
-			return "ALTER ROLE IN DATABASE", l.isWord(3, "IN") && l.isWord(4, "DATABASE")
+			return "ALTER ROLE IN DATABASE", 5, l.isWord(3, "IN") && l.isWord(4, "DATABASE")
 		}
-		return first + " DATABASE", l.isWord(1, "DATABASE")
+		return first + " DATABASE", 2, l.isWord(1, "DATABASE")
 	case "COMMENT":
-		return first + " ON DATABASE", l.isWord(1, "ON") && l.isWord(2, "DATABASE")
+		return first + " ON DATABASE", 3, l.isWord(1, "ON") && l.isWord(2, "DATABASE")
 	case "GRANT", "REVOKE", "SECURITY":
 		at := l.wordAt("ON", 1)
-		return first + " ON DATABASE", at > 0 && l.isWord(at+1, "DATABASE")
+		return first + " ON DATABASE", at + 2, at > 0 && l.isWord(at+1, "DATABASE")
+	case "UPDATE": // of pg_dump --clean, before it drops a template
+		return "UPDATE pg_database", -1, l.isRaw(1, "pg_catalog", ".", "pg_database")
 	}
-	return "", false
+	return "", -1, false
 }

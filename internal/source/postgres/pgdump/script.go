@@ -31,6 +31,11 @@ type Script struct {
 	Databases []string
 	// Create is the statement of the first of them.
 	Create string
+	// Parts are the databases of a cluster's dump in order, Globals its roles and tablespaces, and Astray what stands in it
+	// and belongs to neither. All are empty for other scripts.
+	Parts   []Part
+	Globals Globals
+	Astray  []Finding
 	// Roles are those that the script refers to and does not make itself.
 	Roles []string
 	// Extensions and Tablespaces are those that it makes.
@@ -103,6 +108,8 @@ type scanner struct {
 	database  string // that a cluster's dump is connected to
 	creates   bool   // a table was made
 	carried   []byte // the end of the part of a long statement that was looked at
+	held      int    // bytes of statements that are kept
+	early     bool   // something stands before what may come to be the header of a cluster's dump
 }
 
 // checkLiberal is check for scripts: nothing is refused that psql can read.
@@ -245,6 +252,9 @@ func (s *scanner) take(ev event) error {
 		s.meta()
 	case statement:
 		s.statement()
+		if s.held > maxHeld {
+			return fmt.Errorf("%w: its statements on roles and databases are more than %d MiB", ErrMalformed, maxHeld>>20)
+		}
 	case copyEnd:
 		if s.copying == "" {
 			break
@@ -275,6 +285,9 @@ func (s *scanner) comment(line string) {
 		s.missing++
 		return
 	case "-- PostgreSQL database cluster dump":
+		if !s.script.Cluster && s.early {
+			s.astray("something before the dump of the cluster")
+		}
 		s.script.Cluster = true
 		s.missing++
 		return
@@ -295,21 +308,35 @@ var encodingName = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
 
 func (s *scanner) meta() {
 	line := bytes.TrimRight(s.lexer.line, "\r")
+	if s.lexer.open {
+		// Within a statement no dump has one, and it could not be taken out without a part of the statement.
+		s.find("the psql command %s", metaName.Find(line))
+		return
+	}
 	if restrict.Match(line) {
 		return
 	}
 	if connect.Match(line) {
 		s.database = connected(string(line))
+		s.lexer.ordinary = false // a session of its own begins
+		if s.script.Cluster {
+			s.partOf(s.database)
+		}
 		return
 	}
-	// pg_dumpall writes this one.
-	if name, is := bytes.CutPrefix(line, []byte(`\encoding `)); is && encodingName.Match(name) {
+	if name, is := encodingOf(line); is {
 		if unsafeEncoding.Match(fmt.Appendf(nil, "SET client_encoding = '%s';", name)) {
 			s.find("a client encoding that hides backslashes within letters")
 		}
 		return
 	}
 	s.find("the psql command %s", metaName.Find(line))
+}
+
+// encodingOf is what an \encoding, as pg_dump writes it, names.
+func encodingOf(line []byte) (name string, is bool) {
+	rest, is := bytes.CutPrefix(bytes.TrimRight(line, "\r"), []byte(`\encoding `))
+	return string(rest), is && encodingName.Match(rest)
 }
 
 // connected is the database that \connect names, in either of pg_dump's ways of writing it.
@@ -342,6 +369,11 @@ func (s *scanner) statement() {
 		s.look(l.text)
 	}
 	s.carried, s.first = nil, ""
+	if s.script.Cluster {
+		s.share(first)
+	} else if fills(l, first) {
+		s.early = true
+	}
 	if l.long {
 		if first == "INSERT" {
 			s.inserted()

@@ -27,6 +27,7 @@ func TestScanFindings(t *testing.T) {
 		{"a shell behind a statement", "SELECT 1; \\! id\n", []string{`line 1: the psql command \!`}},
 		{"two", "\\i x\n\\o | cat\nSELECT 1 \\gexec\n", []string{`line 1: the psql command \i`, `line 2: the psql command \o`, `line 3: the psql command \gexec`}},
 		{"another connection", "\\connect - - evil.example.org\n\\c x\n\\connect \"host=evil\"\n", []string{`line 1: the psql command \connect`, `line 2: the psql command \c`, `line 3: the psql command \connect`}},
+		{"another connection within a statement", "SELECT 1 \\connect app\n;", []string{`line 1: the psql command \connect`}},
 		{"\\copy from a program", "\\copy t from program 'id'\n", []string{`line 1: the psql command \copy`}},
 		{"a shell in rows", "COPY t FROM stdin;\n\\! id\n\\.\n", nil},
 		{"a shell in a string", "SELECT '\n\\! id\n', $$\n\\! id\n$$, \"\n\\! id\n\" /*\n\\! id\n*/;", nil},
