@@ -267,6 +267,26 @@ func (r *itemReader) Close() error {
 	return err
 }
 
+// Oddities tells what a store that keeps versions shows of b that nobody of ours did: objects that something deleted, and names that were
+// written again. What was put first is what is read, so that b is as whole as Verify says.
+func (b *Backup) Oddities(ctx context.Context) ([]string, error) {
+	var found []string
+	for _, prefix := range []string{b.Entry.commitName(), b.Entry.dataName("")} {
+		for object, err := range b.archive.store.List(ctx, prefix) {
+			if err != nil {
+				return nil, fmt.Errorf("list the objects of %s: %w", b.Entry.ID, err)
+			}
+			switch name := path.Base(object.Name); {
+			case object.Hidden:
+				found = append(found, name+" was deleted by something else, and is there only in the store's history")
+			case object.Versions > 1:
+				found = append(found, fmt.Sprintf("%s was written %d times; the first content counts", name, object.Versions))
+			}
+		}
+	}
+	return found, nil
+}
+
 // Verify looks at every item of the backup as deep as level says, and its error names each that is not as it was
 // recorded. done is told each item that is good.
 func (b *Backup) Verify(ctx context.Context, level holdfast.Level, done func(ItemEntry)) error {

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/joblock"
 	"holdfast/internal/journal"
 	"holdfast/internal/report"
+	"holdfast/internal/store"
 )
 
 func (a *app) backupCommand() *cobra.Command {
@@ -120,6 +121,9 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 	if err := a.cleanUp(ctx, repo, lock); err != nil {
 		return err
 	}
+	if err := a.checkRoom(ctx, job, repo, run.create); err != nil {
+		return err
+	}
 	began := a.Now()
 	made := false
 	var result engine.Result
@@ -158,6 +162,36 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 		err = errors.Join(err, a.pruneAfter(ctx, cfg, job))
 	}
 	return err
+}
+
+// checkRoom refuses to begin a backup that its store most likely has no room for: the newest one says how much it will be.
+func (a *app) checkRoom(ctx context.Context, job config.Job, repo *archive.Archive, create bool) error {
+	s, err := a.openStore(ctx, job.Store, create)
+	if err != nil {
+		return err
+	}
+	spacer, knows := s.Driver().(store.Spacer)
+	if !knows {
+		return nil
+	}
+	free, err := spacer.Free(ctx)
+	if err != nil {
+		return err
+	}
+	entries, err := repo.List(ctx, job.Name)
+	if err != nil {
+		return err
+	}
+	for _, e := range slices.Backward(regular(entries)) {
+		if e.Complete && e.Size > free {
+			return holdfast.WithHint(fmt.Errorf("%w: %s are free in %s, and the newest backup of job %s takes %s", store.ErrFull, report.Size(free), job.Store.Address(), job.Name, report.Size(e.Size)),
+				"make room: `holdfast prune`, or a larger disk")
+		}
+		if e.Complete {
+			break
+		}
+	}
+	return nil
 }
 
 // noteBackup records the run in the journal.

@@ -85,16 +85,12 @@ func (a *app) listEverywhere(ctx context.Context, cfg *config.Config, f *storeFl
 	repos := make([]*archive.Archive, len(places))
 	found := make([][]archive.Entry, len(places))
 	errs := make([]error, len(places))
-	for i, place := range places {
-		repos[i], errs[i] = a.repository(ctx, place, access{trusted: keys})
-	}
 	var group errgroup.Group
-	for i, repo := range repos {
-		if repo == nil {
-			continue
-		}
+	for i, place := range places {
 		group.Go(func() error {
-			found[i], errs[i] = repo.List(ctx, job)
+			if repos[i], errs[i] = a.repository(ctx, place, access{trusted: keys}); errs[i] == nil {
+				found[i], errs[i] = repos[i].List(ctx, job)
+			}
 			return nil
 		})
 	}

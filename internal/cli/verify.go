@@ -69,6 +69,11 @@ func (a *app) verifyCommand() *cobra.Command {
 				bytes += item.StoredSize
 				a.printer.say(fmt.Sprintf("  %-28s %9s  good", item.Object, report.Size(item.StoredSize)))
 			})
+			odd, oddErr := b.Oddities(cmd.Context())
+			for _, text := range odd {
+				a.printer.warn(text)
+			}
+			verifyErr = errors.Join(verifyErr, oddErr)
 			if verifyErr == nil || errors.Is(verifyErr, holdfast.ErrDifference) {
 				a.recordVerification(cmd.Context(), cfg, b, depth, verifyErr == nil)
 			}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"holdfast"
 	"holdfast/internal/archive"
@@ -22,6 +23,7 @@ import (
 
 // openStores are the stores of one invocation: each is opened once, and closed when the command ends.
 type openStores struct {
+	mu        sync.Mutex // guards what follows: copies go to several stores at once
 	byAddress map[string]*store.Store
 	closers   []io.Closer
 }
@@ -29,22 +31,39 @@ type openStores struct {
 // openStore opens the store that the configuration describes. create makes it, for a first use.
 func (a *app) openStore(ctx context.Context, cfg config.Store, create bool) (*store.Store, error) {
 	address := storeAddress(cfg) + "\n" + cfg.SSH.KeyFile + "\n" + cfg.Name
-	if s, open := a.stores.byAddress[address]; open {
+	if s := a.stores.get(address); s != nil {
 		return s, nil
 	}
+	// Not under the lock: one that does not answer holds up no other.
 	driver, retrier, err := a.storeDriver(ctx, cfg, create)
 	if err != nil {
 		return nil, err
 	}
+	return a.stores.add(address, driver, store.New(driver, store.Options{Retrier: retrier, Bandwidth: cfg.Bandwidth})), nil
+}
+
+// get returns an open store, nil when there is none at the address.
+func (o *openStores) get(address string) *store.Store {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.byAddress[address]
+}
+
+// add keeps an open store. Of two that were opened at once the first is used, and both are closed in the end.
+func (o *openStores) add(address string, driver store.Driver, s *store.Store) *store.Store {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if closer, is := driver.(io.Closer); is {
-		a.stores.closers = append(a.stores.closers, closer)
+		o.closers = append(o.closers, closer)
 	}
-	s := store.New(driver, store.Options{Retrier: retrier, Bandwidth: cfg.Bandwidth})
-	if a.stores.byAddress == nil {
-		a.stores.byAddress = map[string]*store.Store{}
+	if first := o.byAddress[address]; first != nil {
+		return first
 	}
-	a.stores.byAddress[address] = s
-	return s, nil
+	if o.byAddress == nil {
+		o.byAddress = map[string]*store.Store{}
+	}
+	o.byAddress[address] = s
+	return s
 }
 
 // storeDriver makes the driver of a store, and what it shares with the Store above it.
@@ -132,11 +151,13 @@ func (a *app) lookup(name string) (string, bool) {
 
 // closeStores ends the connections of the invocation.
 func (a *app) closeStores() error {
+	a.stores.mu.Lock()
+	defer a.stores.mu.Unlock()
 	var errs []error
 	for _, closer := range a.stores.closers {
 		errs = append(errs, closer.Close())
 	}
-	a.stores = openStores{}
+	a.stores.byAddress, a.stores.closers = nil, nil
 	return errors.Join(errs...)
 }
 

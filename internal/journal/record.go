@@ -40,7 +40,6 @@ const (
 	KeyRotation      Event = "KEY_ROTATION"
 	KeyChecked       Event = "KEY_CHECK"
 	Resealed         Event = "KEY_RESEAL"
-	EmergencyAccess  Event = "EMERGENCY_ACCESS"
 	Refused          Event = "REFUSED"
 	Reviewed         Event = "REVIEW"
 	Rebuilt          Event = "JOURNAL_REBUILT"

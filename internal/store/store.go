@@ -131,6 +131,11 @@ const (
 	Fine  Severity = "fine"
 )
 
+// Spacer is a Driver that knows how many bytes its store can still take.
+type Spacer interface {
+	Free(ctx context.Context) (int64, error)
+}
+
 // Janitor is a Driver whose store collects what calls that were cut left behind, such as parts of uploads.
 type Janitor interface {
 	// Sweep removes what is older than age and returns how much it removed, with a name for what that was.

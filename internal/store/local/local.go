@@ -55,7 +55,11 @@ type Driver struct {
 	dirs sync.Mutex
 }
 
-var _ store.Driver = (*Driver)(nil)
+var (
+	_ store.Driver    = (*Driver)(nil)
+	_ store.Inspector = (*Driver)(nil)
+	_ store.Spacer    = (*Driver)(nil)
+)
 
 // Open opens the store in dir. Without opt.Create it fails, with a hint, when dir is missing or has no marker: it
 // satisfies fs.ErrNotExist then.
@@ -77,7 +81,57 @@ func Open(dir string, opt Options) (*Driver, error) {
 	if err := d.check(); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
+	if err := d.private(); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
 	return d, nil
+}
+
+// private refuses a directory that others than its owner and group can look into: names tell jobs, hosts and sizes.
+func (d *Driver) private() error {
+	info, err := d.root.Stat(".")
+	if err != nil {
+		return fmt.Errorf("open store %s: %w", d.dir, classify(err))
+	}
+	if mode := info.Mode().Perm(); mode&0o007 != 0 {
+		return holdfast.WithHint(fmt.Errorf("open store %s: everybody can look into it (mode %04o): %w", d.dir, mode, fs.ErrPermission),
+			fmt.Sprintf("chmod 700 %s; or, where a mounted disk has no modes, mount it with umask=077", d.dir))
+	}
+	return nil
+}
+
+// Free is how many bytes an unprivileged writer can still put.
+func (d *Driver) Free(context.Context) (int64, error) {
+	about, err := d.room()
+	return int64(about.Bavail) * about.Bsize, err
+}
+
+func (d *Driver) room() (about unix.Statfs_t, err error) {
+	dir, err := d.root.Open(".")
+	if err == nil {
+		err = errors.Join(unix.Fstatfs(int(dir.Fd()), &about), dir.Close())
+	}
+	if err != nil {
+		return about, fmt.Errorf("look at store %s: %w", d.dir, classify(err))
+	}
+	return about, nil
+}
+
+// scarce is the part of a file system below which doctor warns.
+const scarce = 10 // in a hundred
+
+// Inspect tells how much room there is.
+func (d *Driver) Inspect(ctx context.Context, _ store.Inspection) ([]store.Finding, error) {
+	about, err := d.room()
+	if err != nil {
+		return nil, err
+	}
+	free := int64(about.Bavail) * about.Bsize
+	finding := store.Finding{Severity: store.Fine, Message: fmt.Sprintf("%d MB are free", free>>20)}
+	if about.Bavail*100 < about.Blocks*scarce {
+		finding.Severity, finding.Fix = store.Warns, "make room: a larger disk, or a shorter `keep` and `holdfast prune`"
+	}
+	return []store.Finding{finding}, ctx.Err()
 }
 
 func create(dir string) error {
@@ -85,7 +139,10 @@ func create(dir string) error {
 	if err == nil {
 		err = durable.SyncDir(filepath.Dir(dir))
 	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, fs.ErrExist) {
+		err = makePrivate(dir)
+	}
+	if err != nil {
 		return err
 	}
 	err = durable.CreateFile(filepath.Join(dir, marker), []byte(markerText), fileMode)
@@ -93,6 +150,20 @@ func create(dir string) error {
 		return nil
 	}
 	return err
+}
+
+// makePrivate closes an existing directory to others when it becomes a store, if there is nothing in it that somebody else may want.
+func makePrivate(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.Name() != "lost+found" {
+			return nil // Open says what is wrong, if anything is
+		}
+	}
+	return os.Chmod(dir, dirMode)
 }
 
 // check looks for the marker again: a disk can go while its store is open.

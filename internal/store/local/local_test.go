@@ -393,3 +393,61 @@ func TestKillInPutLeavesNothing(t *testing.T) {
 	wantFiles(t, dir, ".holdfast-store")
 	put(t, d, "job/backup/large", "the next run")
 }
+
+func TestOthersMayNotLookIn(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	if _, err := local.Open(dir, local.Options{Create: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []os.FileMode{0o705, 0o701, 0o777} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := local.Open(dir, local.Options{}); !errors.Is(err, fs.ErrPermission) || !strings.Contains(holdfast.Hint(err), "chmod 700 "+dir) {
+			t.Errorf("mode %o: error %v, hint %q", mode, err, holdfast.Hint(err))
+		}
+	}
+	if err := os.Chmod(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := local.Open(dir, local.Options{}); err != nil {
+		t.Errorf("a group of its own: %v", err)
+	}
+	// A new disk is closed when it becomes a store; a directory that others use is not.
+	disk, shared := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(shared, "index.html"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, made := range []string{disk, shared} {
+		if err := os.Chmod(made, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := local.Open(disk, local.Options{Create: true}); err != nil {
+		t.Errorf("a new disk: %v", err)
+	}
+	if info, err := os.Stat(disk); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("its mode is %v, error %v", info.Mode(), err)
+	}
+	if _, err := local.Open(shared, local.Options{Create: true}); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("a shared directory: %v", err)
+	}
+	if info, err := os.Stat(shared); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("its mode is now %v, error %v", info.Mode(), err)
+	}
+}
+
+func TestFreeRoomIsKnown(t *testing.T) {
+	d, err := local.Open(filepath.Join(t.TempDir(), "store"), local.Options{Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := d.Free(t.Context())
+	if err != nil || free <= 0 {
+		t.Errorf("%d bytes are free, error %v", free, err)
+	}
+	findings, err := d.Inspect(t.Context(), store.Inspection{})
+	if err != nil || len(findings) != 1 || !strings.Contains(findings[0].Message, "MB are free") {
+		t.Errorf("findings %+v, error %v", findings, err)
+	}
+}
