@@ -349,6 +349,7 @@ func pruneStore(ctx context.Context, shelf Shelf, s StoreReview, plan PrunePlan,
 	record := func(d Decided) archive.Prune {
 		return archive.Prune{Rule: d.rule, Why: d.Why, Time: plan.Now, Host: plan.Host, Who: plan.Who}
 	}
+	var changed []error
 	if s.Blocked == "" {
 		for _, d := range s.Decisions {
 			if d.Keep || d.ReadOnly {
@@ -366,6 +367,10 @@ func pruneStore(ctx context.Context, shelf Shelf, s StoreReview, plan PrunePlan,
 			}
 			deletion.Err = err
 			about(deletion)
+			if errors.Is(err, holdfast.ErrDifference) {
+				changed = append(changed, err) // a file that is not what was imported; the others are
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -388,7 +393,7 @@ func pruneStore(ctx context.Context, shelf Shelf, s StoreReview, plan PrunePlan,
 			return err
 		}
 	}
-	return nil
+	return errors.Join(changed...)
 }
 
 func retainedUntil(err error) time.Time {

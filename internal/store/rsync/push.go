@@ -37,13 +37,6 @@ func (d *Driver) Push(ctx context.Context, objects []store.Object, open func(ctx
 			return err
 		}
 	}
-	if d.opt.Source != "" {
-		if len(names) == 0 {
-			return nil
-		}
-		_, err := d.send(ctx, d.opt.Source, names)
-		return named("push", names, err)
-	}
 	return d.batches(ctx, names, open, func(folder string, names []string) error {
 		// A batch takes its time, in which the disk at the far side may have gone.
 		err := d.opt.Retrier.Do(ctx, func() (bool, error) { return true, d.look(ctx) })

@@ -57,8 +57,6 @@ type Options struct {
 
 	// Cache is a folder on this host for sealed bytes on their way. It needs room for Batch, and for the largest object.
 	Cache string
-	// Source is the folder of a local store whose objects Push sends as they lie there, without the cache. "": none.
-	Source string
 	// Batch is how many bytes are put into the cache before they are sent. 0: 1 GiB.
 	Batch int64
 

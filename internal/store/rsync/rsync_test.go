@@ -18,7 +18,6 @@ import (
 
 	"holdfast"
 	"holdfast/internal/store"
-	"holdfast/internal/store/local"
 	"holdfast/internal/store/rsync"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/testbed"
@@ -236,32 +235,6 @@ func TestOldServer(t *testing.T) {
 	if err != nil || !slices.ContainsFunc(findings, func(f store.Finding) bool { return strings.Contains(f.Message, "without --fsync") }) {
 		t.Errorf("Inspect does not tell of fsync: %v, %v", findings, err)
 	}
-}
-
-// TestPushFromALocalStore: with Options.Source the objects are sent as they lie, without the cache.
-func TestPushFromALocalStore(t *testing.T) {
-	s := testbed.StartSSHD(t, testbed.SSHDOptions{NoSFTP: true})
-	opt := options(t, s, "mirror")
-	opt.Source = filepath.Join(t.TempDir(), "store")
-	source, err := local.Open(opt.Source, local.Options{Create: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { source.Close() })
-	all := sample()
-	for name, data := range all {
-		if err := source.Put(t.Context(), name, bytes.NewReader(data)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d := open(t, opt)
-	for range 2 {
-		err = d.Push(t.Context(), all.list(), func(context.Context, string) (io.ReadCloser, error) { return nil, errors.New("opened") })
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	wantMirror(t, d, all)
 }
 
 func TestRefusals(t *testing.T) {
