@@ -89,6 +89,10 @@ func (a *app) noteCommand(ctx context.Context, err error) {
 		}
 		a.about.Detail, event = strings.TrimPrefix(a.ran, "holdfast "), journal.Refused
 	}
+	if a.emergency && event != journal.Refused {
+		event = journal.EmergencyAccess
+		a.about.Detail = strings.TrimSuffix(strings.TrimPrefix(a.ran, "holdfast ")+": "+a.about.Detail, ": ")
+	}
 	a.note(a.cfg, event, err, func(r *journal.Record) {
 		r.Job, r.Backup, r.Store, r.Detail, r.Figures, r.Reason = a.about.Job, a.about.Backup, a.about.Store, a.about.Detail, a.about.Figures, a.about.Reason
 		if a.about.Result != "" && err == nil {
@@ -106,6 +110,26 @@ func (a *app) noteCommand(ctx context.Context, err error) {
 
 // carryTime bounds what a command that only read spends on carrying its record away.
 const carryTime = 15 * time.Second
+
+// whyFlags are the flags of commands that open backups.
+type whyFlags struct {
+	reason    string
+	emergency bool
+}
+
+func (f *whyFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.reason, "reason", "", "why it is done, which is recorded in the journal")
+	cmd.Flags().BoolVar(&f.emergency, "emergency", false, "record it as an emergency access; needs --reason")
+}
+
+// why takes down what the flags say.
+func (a *app) why(f whyFlags) error {
+	if f.emergency && f.reason == "" {
+		return holdfast.WithHint(fmt.Errorf("%w: an emergency needs a reason, which is recorded", holdfast.ErrUsage), `add --reason "…"`)
+	}
+	a.about.Reason, a.emergency = f.reason, f.emergency
+	return nil
+}
 
 // user is who runs this, and that they became somebody else for it.
 func (a *app) user() string {

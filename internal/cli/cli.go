@@ -60,16 +60,17 @@ const exitTable = `Exit codes:
 // app is one invocation.
 type app struct {
 	Process
-	flags   globalFlags
-	printer *printer
-	held    held           // by a restore with hooks
-	state   string         // folder, once the configuration says which
-	cfg     *config.Config // in force, once it was read
-	ran     string         // the command, as it is called: "holdfast key new"
-	about   journal.Record // what the command is about, for the journal
-	stores  openStores
-	journal *journal.Journal           // nil until something is recorded
-	opened  map[string][]seal.Identity // by the path of their file, so that a passphrase is asked for once
+	flags     globalFlags
+	printer   *printer
+	held      held           // by a restore with hooks
+	state     string         // folder, once the configuration says which
+	cfg       *config.Config // in force, once it was read
+	ran       string         // the command, as it is called: "holdfast key new"
+	emergency bool           // somebody calls what the command does one
+	about     journal.Record // what the command is about, for the journal
+	stores    openStores
+	journal   *journal.Journal           // nil until something is recorded
+	opened    map[string][]seal.Identity // by the path of their file, so that a passphrase is asked for once
 
 	unusable error // why a configured key opens nothing here
 }

@@ -17,6 +17,7 @@ func (a *app) decryptCommand() *cobra.Command {
 	var f storeFlags
 	var file fileFlags
 	var out string
+	var why whyFlags
 	cmd := &cobra.Command{
 		Use: "decrypt FILE", Short: "Open one sealed file, without a store", Args: cobra.ExactArgs(1),
 		Long: "Open one stored object, or a file of another tool, with an identity and undo its compression, which are recognised by\n" +
@@ -26,6 +27,9 @@ func (a *app) decryptCommand() *cobra.Command {
 		Example: "  holdfast decrypt app.sql.zst.age --identity key.txt --output - | psql -X app\n" +
 			"  holdfast decrypt app-20261122-020000.sql.gz.gpg --passphrase-file old.pass --to app.sql",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.why(why); err != nil {
+				return err
+			}
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {
 				return err
@@ -35,6 +39,7 @@ func (a *app) decryptCommand() *cobra.Command {
 	}
 	f.addIdentity(cmd)
 	file.add(cmd, false)
+	why.add(cmd)
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write to `FILE`; - is standard output")
 	cmd.Flags().StringVar(&out, "to", "", "the same as --output `FILE`")
 	return cmd

@@ -45,6 +45,7 @@ type restoreFlags struct {
 
 func (a *app) restoreCommand() *cobra.Command {
 	var f restoreFlags
+	var why whyFlags
 	cmd := &cobra.Command{
 		Use: "restore [ID|FILE]", Short: "Bring a backup back, into a new place by default", Args: cobra.MaximumNArgs(1),
 		Long: "Bring a backup back. Everything is first restored beside its final place and compared with what was recorded; only then\n" +
@@ -64,6 +65,9 @@ func (a *app) restoreCommand() *cobra.Command {
 			"  holdfast restore 7k2m… --identity key.txt --item app.sql --to app.sql\n" +
 			"  holdfast restore old/app.sql.gz.gpg --identity private.asc --to postgres://postgres@localhost/app_restored",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.why(why); err != nil {
+				return err
+			}
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {
 				return err
@@ -77,6 +81,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	f.add(cmd)
 	f.addIdentity(cmd)
 	f.file.add(cmd, true)
+	why.add(cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&f.latest, "latest", false, "take the newest backup")
 	flags.StringArrayVar(&f.to, "to", nil, "where: `PLACE`, or SOURCE=PLACE; may be given several times")

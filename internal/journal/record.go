@@ -40,9 +40,11 @@ const (
 	KeyRotation      Event = "KEY_ROTATION"
 	KeyChecked       Event = "KEY_CHECK"
 	Resealed         Event = "KEY_RESEAL"
-	Refused          Event = "REFUSED"
-	Reviewed         Event = "REVIEW"
-	Rebuilt          Event = "JOURNAL_REBUILT"
+	// EmergencyAccess is a restore or a decryption that somebody called one.
+	EmergencyAccess Event = "EMERGENCY_ACCESS"
+	Refused         Event = "REFUSED"
+	Reviewed        Event = "REVIEW"
+	Rebuilt         Event = "JOURNAL_REBUILT"
 )
 
 // Who is who did something, as the system says. It is a claim, no proof.
