@@ -190,7 +190,7 @@ func (a *app) auditCommand() *cobra.Command {
 		Long: "Every backup, copy, drill, restore, download link, prune, pin and use of a key is a record: who, from where, what, when, how it ended\n" +
 			"and why. Records are chained by hashes, signed, and carried to the stores.",
 	}
-	cmd.AddCommand(a.auditShowCommand(), a.auditVerifyCommand(), a.auditReviewCommand(), a.auditRebuildCommand())
+	cmd.AddCommand(a.auditShowCommand(), a.auditVerifyCommand(), a.auditReviewCommand(), a.auditRebuildCommand(), a.auditExpireCommand())
 	return cmd
 }
 
@@ -527,4 +527,92 @@ func (a *app) auditRebuild(ctx context.Context, cfg *config.Config, f *storeFlag
 	})
 	a.result("the journal is that of chain %s in store %s: %d records; what was here before is beside %s", chain, where.Name, n, dir)
 	return nil
+}
+
+func (a *app) auditExpireCommand() *cobra.Command {
+	var f storeFlags
+	cmd := &cobra.Command{
+		Use: "expire", Short: "Let records go that are older than they must be kept", Args: cobra.NoArgs,
+		Long: "Delete records that are older than audit.keep (13 months, and never less than 12): whole months of them here, and whole objects in the\n" +
+			"stores. Every chain is checked first, nothing goes from one that is not whole, and where a chain begins from then on is signed. In a\n" +
+			"store it takes credentials that can delete.",
+		Example: "  holdfast audit expire\n  holdfast audit expire --store s3 --allowed-signers allowed_signers",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.load(f.Flags, false)
+			if err != nil {
+				return err
+			}
+			return a.auditExpire(cmd.Context(), cfg, &f)
+		},
+	}
+	f.add(cmd)
+	f.addSigners(cmd)
+	return cmd
+}
+
+func (a *app) auditExpire(ctx context.Context, cfg *config.Config, f *storeFlags) error {
+	if err := a.auditVerify(ctx, cfg, f); err != nil {
+		return fmt.Errorf("nothing expires from a journal that is not whole: %w", err)
+	}
+	keys, err := trusted(cfg, f)
+	if err != nil {
+		return err
+	}
+	signer, err := a.signer(cfg)
+	if err != nil {
+		return err
+	}
+	if len(keys) > 0 {
+		keys = append(keys, signer.PublicKey())
+	}
+	places, err := cfg.AllStores("")
+	if err != nil {
+		return err
+	}
+	j, err := a.openJournal(cfg)
+	if err != nil {
+		return err
+	}
+	var carried int64
+	for _, place := range places {
+		s, err := a.openStore(ctx, place, false)
+		if err != nil {
+			return err
+		}
+		chains, err := journal.Chains(ctx, s)
+		if err != nil {
+			return err
+		}
+		for _, chain := range chains {
+			if chain.Chain == j.Chain() {
+				carried = max(carried, chain.Last)
+			}
+			gone, err := journal.ExpireStore(ctx, s, chain.Chain, cfg.Audit.Keep, signer, keys, a.Now())
+			if err != nil {
+				return fmt.Errorf("store %s, chain %s: %w", place.Name, chain.Chain, err)
+			}
+			a.showExpired(cfg, place.Name, chain.Chain, gone)
+		}
+	}
+	gone, err := j.Trim(cfg.Audit.Keep, carried)
+	if err != nil {
+		return err
+	}
+	a.showExpired(cfg, "", j.Chain(), gone)
+	a.carryJournal(ctx, cfg, places)
+	return nil
+}
+
+func (a *app) showExpired(cfg *config.Config, place, chain string, gone int64) {
+	where := "here"
+	if place != "" {
+		where = "in store " + place
+	}
+	if gone == 0 {
+		a.printer.say("chain " + chain + " " + where + ": nothing is old enough")
+		return
+	}
+	detail := fmt.Sprintf("records of the journal up to number %d of chain %s", gone, chain)
+	a.note(cfg, journal.Expired, nil, func(r *journal.Record) { r.Store, r.Detail = place, detail })
+	a.result("expired %s: %s", where, detail)
 }

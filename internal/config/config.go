@@ -77,6 +77,7 @@ const (
 // Audit says where lines of the journal go besides, for people and for whoever collects logs.
 type Audit struct {
 	File   string // 0600
+	Keep   time.Duration // of records; at least a year
 	Syslog string // [SyslogAuto], [SyslogAlways] or [SyslogNever]
 }
 

@@ -73,6 +73,9 @@ func (r *reader) readFile(tree *yaml.Node) draft {
 		if audit := r.section(node, "audit", auditShape()); audit != nil {
 			audit.pathTo("file", &d.audit.File)
 			audit.choice("syslog", &d.audit.Syslog)
+			if audit.span("keep", &d.audit.Keep) && d.audit.Keep < leastAudit {
+				r.fault(audit.placeOf("keep"), "audit.keep: must be at least 365d")
+			}
 		}
 	}
 	for _, e := range root.entries("keys", "key") {
@@ -96,6 +99,12 @@ func (r *reader) readFile(tree *yaml.Node) draft {
 	}
 	return d
 }
+
+// Records of what was done are kept for so long at the least, and by default for a month more than a year.
+const (
+	leastAudit   = 365 * day
+	defaultAudit = 396 * day
+)
 
 func (r *reader) readKey(e entry, s *section, k *draftKey) {
 	var given []string

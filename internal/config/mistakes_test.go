@@ -75,6 +75,7 @@ func TestMistakes(t *testing.T) {
 		{"store kind", "version: 1\nstores: {a: {kind: locl, path: /a}}\n", `f.yaml:2:20: stores.a.kind: "locl" is not allowed; did you mean "local"? Known: local, s3, sftp, rsync`},
 		{"store without path", "version: 1\nstores: {a: {kind: local}}\n", `f.yaml:2:13: stores.a: key "path" is missing`},
 
+		{"short memory", "version: 1\naudit: {keep: 30d}\n", `f.yaml:2:15: audit.keep: must be at least 365d`},
 		{"store without kind", "version: 1\nstores: {a: {path: /a}}\n", `f.yaml:2:10: stores.a: key "kind" is missing; known kinds: local, s3, sftp, rsync`},
 		{"key of another kind of store", "version: 1\nstores: {a: {kind: local, path: /a, bucket: b}}\n", `f.yaml:2:37: stores.a: unknown key "bucket"; known: kind, path, bandwidth`},
 		{"endpoint", "version: 1\nstores: {a: {kind: s3, bucket: b, endpoint: 'https://user:" + canary + "@h'}}\n", `f.yaml:2:45: stores.a.endpoint: must be the address of a server: https://HOST or https://HOST:PORT`},

@@ -356,6 +356,9 @@ func (r *reader) overlayHost(c *Config, flags Flags) {
 	if c.Signer == "" {
 		c.Signer = filepath.Join(c.State, "signer")
 	}
+	if c.Audit.Keep == 0 {
+		c.Audit.Keep = defaultAudit
+	}
 	if c.Audit.Syslog == "" {
 		c.Audit.Syslog = SyslogAuto
 	}

@@ -45,6 +45,7 @@ func (c *Config) Show() []Setting {
 	s.given("engine", c.Engine)
 	s.given("log.file", c.LogFile)
 	s.given("audit.file", c.Audit.File)
+	s.add("audit.keep", formatSpan(c.Audit.Keep))
 	s.add("audit.syslog", c.Audit.Syslog)
 	s.given("identity", c.Identity)
 	for _, k := range c.Keys {

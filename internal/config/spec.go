@@ -111,6 +111,7 @@ func logShape() *shape {
 func auditShape() *shape {
 	return &shape{name: "audit", doc: "Where the lines of the journal go besides: see docs/audit.md.", fields: []field{
 		{name: "file", form: formPath, fallback: "audit.log in the state folder", example: "/var/log/holdfast-audit.log", doc: "File that gets a line for each record; made with mode 0600."},
+		{name: "keep", form: formSpan, fallback: "396d", doc: "How long records are kept before `holdfast audit expire` lets them go; at least 365d."},
 		{name: "syslog", form: formChoice, fallback: SyslogAuto, choices: []string{SyslogAuto, SyslogAlways, SyslogNever}, doc: "Whether the line goes to the system's log too, as auth.info: auto, where there is /dev/log."},
 	}}
 }

@@ -182,6 +182,7 @@ type tail struct {
 	hash    string // of the last line
 	segment string // path of the last segment; "" when there is none
 	size    int64  // of it
+	time    time.Time
 }
 
 func noHash() string { return strings.Repeat("0", 64) }
@@ -236,9 +237,12 @@ func (j *Journal) setAside(s segment, whole int64) error {
 }
 
 // write adds a line behind the tail, in a new segment when the last one is full.
-func (j *Journal) write(end tail, line []byte) error {
+func (j *Journal) write(end tail, line []byte) error { return j.writeAt(j.opt.Now(), end, line) }
+
+func (j *Journal) writeAt(now time.Time, end tail, line []byte) error {
 	path := end.segment
-	fresh := path == "" || end.size >= maxSegment
+	// A segment for each month, so that old ones can go.
+	fresh := path == "" || end.size >= maxSegment || month(end.time) != month(now)
 	if fresh {
 		path = j.path(fmt.Sprintf("%012d.jsonl", end.seq+1))
 	}
@@ -311,8 +315,10 @@ func (j *Journal) endOf(s segment) (end tail, torn bool, err error) {
 		return tail{}, false, holdfast.WithHint(fmt.Errorf("%w: the last record of %s is not readable: %w", holdfast.ErrDifference, filepath.Base(s.path), err),
 			"`holdfast audit verify` says more; `holdfast audit rebuild` takes the journal from a store")
 	}
-	return tail{r.Seq, hashOf(line), s.path, from + int64(last) + 1}, torn, nil
+	return tail{r.Seq, hashOf(line), s.path, from + int64(last) + 1, r.Time}, torn, nil
 }
+
+func month(t time.Time) string { return t.UTC().Format("2006-01") }
 
 // head is the signed checkpoint.
 type head struct {

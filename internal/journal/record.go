@@ -44,6 +44,7 @@ const (
 	EmergencyAccess Event = "EMERGENCY_ACCESS"
 	Refused         Event = "REFUSED"
 	Reviewed        Event = "REVIEW"
+	Expired         Event = "JOURNAL_EXPIRED"
 	Rebuilt         Event = "JOURNAL_REBUILT"
 )
 

@@ -240,35 +240,45 @@ func Rebuild(ctx context.Context, s *store.Store, chain string, opt Options, tru
 		return 0, fmt.Errorf("the store has no journal of chain %s: %w", chain, fs.ErrNotExist)
 	}
 	c := &checker{trust: trust}
+	from, err := c.baseIn(ctx, s, chain)
+	if err != nil {
+		return 0, err
+	}
+	c.begin(from)
+	next := c.last.Seq + 1
 	var lines [][]byte
 	for _, p := range objects {
+		if p.last < next {
+			continue
+		}
+		if p.first > next {
+			return 0, fmt.Errorf("%w: the store lacks records %d to %d of chain %s", holdfast.ErrDifference, next, p.first-1, chain)
+		}
 		data, err := c.object(ctx, s, p)
 		if err != nil {
 			return 0, err
 		}
 		at := p.first
 		if _, err := eachLine(data, func(line []byte) error {
-			if at == int64(len(lines))+1 {
+			if at == next {
 				lines = append(lines, bytes.Clone(line))
+				next++
 			}
 			at++
 			return nil
 		}); err != nil {
 			return 0, err
 		}
-		if int64(len(lines)) < p.last {
-			return 0, fmt.Errorf("%w: the store lacks records %d to %d of chain %s", holdfast.ErrDifference, len(lines)+1, p.first-1, chain)
-		}
 	}
-	for i, line := range lines {
+	for _, line := range lines {
 		if err := c.next(line); err != nil {
-			return 0, fmt.Errorf("record %d of chain %s: %w", i+1, chain, err)
+			return 0, fmt.Errorf("chain %s: %w", chain, err)
 		}
 	}
-	return len(lines), replace(opt, chain, lines)
+	return len(lines), replace(opt, chain, from, lines)
 }
 
-func replace(opt Options, chain string, lines [][]byte) error {
+func replace(opt Options, chain string, from *signedBase, lines [][]byte) error {
 	aside := strings.TrimSuffix(opt.Dir, "/") + ".before-" + opt.Now().UTC().Format("20060102T150405Z")
 	if err := os.Rename(opt.Dir, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("keep the journal that is here: %w", err)
@@ -280,15 +290,24 @@ func replace(opt Options, chain string, lines [][]byte) error {
 	if err := os.WriteFile(j.path("chain"), []byte(chain+"\n"), fileMode); err != nil {
 		return err
 	}
-	end := tail{hash: noHash()}
-	for _, line := range lines {
-		if err := j.write(end, line); err != nil {
+	if from != nil {
+		if err := j.writeBase(*from); err != nil {
 			return err
 		}
-		if end.segment == "" || end.size >= maxSegment {
+	}
+	end := begin(from)
+	for _, line := range lines {
+		r, err := parseLine(line)
+		if err != nil {
+			return err
+		}
+		if err := j.writeAt(r.Time, end, line); err != nil {
+			return err
+		}
+		if end.segment == "" || end.size >= maxSegment || month(end.time) != month(r.Time) {
 			end.segment, end.size = j.path(fmt.Sprintf("%012d.jsonl", end.seq+1)), 0
 		}
-		end.seq++
+		end.seq, end.time = end.seq+1, r.Time
 		end.size += int64(len(line)) + 1
 	}
 	return nil

@@ -22,7 +22,8 @@ type Trust []seal.PublicKey
 // Audit is what a verification saw.
 type Audit struct {
 	Chain    string
-	Records  int64
+	Records  int64     // number of the newest one
+	Base     int64     // number of the last one that was expired; 0: none was
 	First    time.Time // of the oldest record
 	Last     time.Time
 	Head     int64             // number of the record that the newest checkpoint signs; 0: there is none
@@ -37,11 +38,19 @@ type Audit struct {
 func (j *Journal) Verify(ctx context.Context, trust Trust, stores map[string]*store.Store) (Audit, error) {
 	audit := Audit{Chain: j.chain, Stores: map[string]int64{}, Unseen: map[string]string{}}
 	c := &checker{trust: trust}
-	var hashes []string
 	var problems []error
-	err := j.lines(func(line []byte) error {
+	from, err := j.baseHere(c)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	c.begin(from)
+	hashes := &known{}
+	err = j.lines(func(line []byte) error {
+		if from != nil && numberOf(line) <= from.Seq {
+			return nil // a trim was cut before it was gone
+		}
+		hashes.add(c.last.Seq+1, hashOf(line))
 		err := c.next(line)
-		hashes = append(hashes, hashOf(line))
 		if err != nil {
 			return err
 		}
@@ -55,6 +64,9 @@ func (j *Journal) Verify(ctx context.Context, trust Trust, stores map[string]*st
 		return nil
 	})
 	audit.Records = c.last.Seq
+	if from != nil {
+		audit.Base = from.Seq
+	}
 	if err != nil {
 		problems = append(problems, fmt.Errorf("the journal here: %w", err))
 	}
@@ -80,8 +92,17 @@ func (j *Journal) Verify(ctx context.Context, trust Trust, stores map[string]*st
 	return audit, errors.Join(problems...)
 }
 
+// numberOf is the number of the record in a line; 0 when it is none.
+func numberOf(line []byte) int64 {
+	r, err := parseLine(line)
+	if err != nil {
+		return 0
+	}
+	return r.Seq
+}
+
 // checkHead compares the signed head with the chain.
-func (j *Journal) checkHead(c *checker, hashes []string, audit *Audit) error {
+func (j *Journal) checkHead(c *checker, hashes *known, audit *Audit) error {
 	data, err := os.ReadFile(j.path("head.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -102,22 +123,32 @@ func (j *Journal) checkHead(c *checker, hashes []string, audit *Audit) error {
 	}
 	audit.Head = h.Seq
 	switch {
-	case h.Seq > int64(len(hashes)):
-		return fmt.Errorf("%w: the journal here ends with record %d, and its head was signed at %d: its end was cut off", holdfast.ErrDifference, len(hashes), h.Seq)
-	case h.Seq < 1 || hashes[h.Seq-1] != h.Hash:
+	case h.Seq > hashes.last():
+		return fmt.Errorf("%w: the journal here ends with record %d, and its head was signed at %d: its end was cut off", holdfast.ErrDifference, hashes.last(), h.Seq)
+	case h.Seq < 1 || hashes.at(h.Seq) != h.Hash:
 		return fmt.Errorf("%w: record %d, or one before it, is not the one that was signed", holdfast.ErrDifference, h.Seq)
 	}
 	return nil
 }
 
 // checkStore reads everything that a store has of the chain, and returns the number of its newest record.
-func (j *Journal) checkStore(ctx context.Context, c *checker, s *store.Store, hashes []string) (int64, error) {
+func (j *Journal) checkStore(ctx context.Context, c *checker, s *store.Store, hashes *known) (int64, error) {
 	objects, err := inStore(ctx, s, j.chain+"/")
 	if err != nil {
 		return 0, err
 	}
+	from, err := c.baseIn(ctx, s, j.chain)
+	if err != nil {
+		return 0, err
+	}
 	var last int64
+	if from != nil {
+		last = from.Seq
+	}
 	for _, p := range objects {
+		if from != nil && p.last <= from.Seq {
+			continue // on its way out
+		}
 		if p.first > last+1 {
 			return 0, fmt.Errorf("%w: it lacks records %d to %d", holdfast.ErrDifference, last+1, p.first-1)
 		}
@@ -128,9 +159,9 @@ func (j *Journal) checkStore(ctx context.Context, c *checker, s *store.Store, ha
 		at := p.first
 		if _, err := eachLine(data, func(line []byte) error {
 			switch {
-			case at > int64(len(hashes)):
-				return fmt.Errorf("%w: it has record %d, and the journal here ends with %d: its end was cut off", holdfast.ErrDifference, at, len(hashes))
-			case hashes[at-1] != hashOf(line):
+			case at > hashes.last():
+				return fmt.Errorf("%w: it has record %d, and the journal here ends with %d: its end was cut off", holdfast.ErrDifference, at, hashes.last())
+			case at >= hashes.first && hashes.at(at) != hashOf(line):
 				return fmt.Errorf("%w: %w, %d", holdfast.ErrDifference, ErrFork, at)
 			}
 			at++
@@ -151,7 +182,16 @@ func VerifyStore(ctx context.Context, s *store.Store, chain string, trust Trust,
 		return audit, err
 	}
 	c := &checker{trust: trust}
+	from, err := c.baseIn(ctx, s, chain)
+	if err != nil {
+		return audit, err
+	}
+	c.begin(from)
+	audit.Base = c.last.Seq
 	for _, p := range objects {
+		if p.last <= c.last.Seq && p.last <= audit.Base {
+			continue // on its way out
+		}
 		data, err := c.object(ctx, s, p)
 		if err != nil {
 			return audit, err
