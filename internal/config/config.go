@@ -76,9 +76,9 @@ const (
 
 // Audit says where lines of the journal go besides, for people and for whoever collects logs.
 type Audit struct {
-	File   string // 0600
+	File   string        // 0600
 	Keep   time.Duration // of records; at least a year
-	Syslog string // [SyslogAuto], [SyslogAlways] or [SyslogNever]
+	Syslog string        // [SyslogAuto], [SyslogAlways] or [SyslogNever]
 }
 
 // Key is one holder of the right to open backups: age recipients, OpenPGP public keys, or a passphrase.
