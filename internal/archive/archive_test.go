@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -362,7 +363,8 @@ func TestOptionalSources(t *testing.T) {
 // counting counts the calls that open and list objects, and the objects that became visible.
 type counting struct {
 	store.Driver
-	opens, lists, stored int
+	opens, lists atomic.Int64
+	stored       int
 }
 
 func (c *counting) Put(ctx context.Context, name string, r io.Reader) error {
@@ -374,12 +376,12 @@ func (c *counting) Put(ctx context.Context, name string, r io.Reader) error {
 }
 
 func (c *counting) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	c.opens++
+	c.opens.Add(1)
 	return c.Driver.Open(ctx, name, offset, length)
 }
 
 func (c *counting) List(ctx context.Context, prefix string) iter.Seq2[store.Object, error] {
-	c.lists++
+	c.lists.Add(1)
 	return c.Driver.List(ctx, prefix)
 }
 
@@ -430,8 +432,8 @@ func TestListOpensNothing(t *testing.T) {
 	if want := []string{"a app failed", "c web committed", "b app proven"}; !slices.Equal(ids, want) {
 		t.Fatalf("listed %q, want %q", ids, want)
 	}
-	if c.opens != 0 || c.lists != 5 {
-		t.Errorf("listing opened %d objects and made %d listings", c.opens, c.lists)
+	if opens, lists := c.opens.Load(), c.lists.Load(); opens != 0 || lists != 5 {
+		t.Errorf("listing opened %d objects and made %d listings", opens, lists)
 	}
 	a0 := entries[0]
 	if a0.Size != 1234 || !a0.Complete || !a0.Sealed || a0.Kind != "full" || a0.PinnedAt(start) || !a0.Time.Equal(start) || len(a0.Proofs) != 2 ||

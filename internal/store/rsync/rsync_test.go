@@ -322,7 +322,7 @@ func TestDisks(t *testing.T) {
 	if err := d.Put(t.Context(), "b", strings.NewReader("x")); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("read-only: error %v, want ErrReadOnly", err)
 	}
-	if err := unix.Unmount(dir, 0); err != nil {
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 		t.Fatal(err)
 	}
 	for what, err := range map[string]error{
