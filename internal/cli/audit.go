@@ -275,6 +275,10 @@ func (a *app) auditShow(ctx context.Context, cfg *config.Config, f *auditFlags, 
 		return err
 	}
 	if f.Store == "" {
+		if _, err := os.Stat(filepath.Join(cfg.State, "journal")); errors.Is(err, fs.ErrNotExist) {
+			a.printer.say("nothing was recorded yet in " + cfg.State)
+			return nil
+		}
 		j, err := a.openJournal(cfg)
 		if err != nil {
 			return err

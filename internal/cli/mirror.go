@@ -69,15 +69,15 @@ func (a *app) mirror(ctx context.Context, cfg *config.Config, f *storeFlags, to 
 	if err != nil {
 		return err
 	}
+	routes, err := a.routes(ctx, cfg, f, to, name, access{trusted: keys})
+	if err != nil {
+		return err
+	}
 	signer, err := a.signer(cfg)
 	if err != nil {
 		return err
 	}
 	with := access{signer: signer, trusted: keys, create: create}
-	routes, err := a.routes(ctx, cfg, f, to, name, with)
-	if err != nil {
-		return err
-	}
 	var problems []error
 	for _, r := range routes {
 		repo, err := a.repository(ctx, r.from, access{signer: signer, trusted: keys})

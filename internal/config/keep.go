@@ -259,7 +259,7 @@ func (r *reader) completeMirrors(d *draft, j *draftJob, path string) {
 			}
 			slices.Sort(known)
 			r.fault(l.at, "%s.mirrors: unknown store %q; %s", path, l.text, allowed(l.text, known))
-		case store.Name == j.Store.Name && j.store.at.line == 0:
+		case store.Name == j.Store.Name && j.store.at.line == 0 && l.at.line > 0:
 			// A flag or a variable made a mirror the first store, for this once.
 		case store.Name == j.Store.Name:
 			r.fault(l.at, "%s.mirrors: %q is the job's own store; a mirror is another one", path, l.text)
