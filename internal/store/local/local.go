@@ -276,7 +276,7 @@ func (d *Driver) create(name string) (*durable.File, error) {
 // confirm succeeds when r has the bytes of the stored file, and makes sure that they are durable: the run that wrote
 // them may have been killed before it knew.
 func (d *Driver) confirm(name string, existing *os.File, r io.Reader) error {
-	same, err := equal(existing, r)
+	same, err := store.Equal(existing, r)
 	if err != nil {
 		return err
 	}
@@ -284,26 +284,6 @@ func (d *Driver) confirm(name string, existing *os.File, r io.Reader) error {
 		return store.ErrExists
 	}
 	return errors.Join(existing.Sync(), durable.SyncDirIn(d.root, path.Dir(name)))
-}
-
-func equal(a, b io.Reader) (bool, error) {
-	const size = 256 << 10
-	left, right := make([]byte, size), make([]byte, size)
-	for {
-		n, errA := io.ReadFull(a, left)
-		m, errB := io.ReadFull(b, right)
-		for _, err := range []error{errA, errB} {
-			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-				return false, err
-			}
-		}
-		if n != m || string(left[:n]) != string(right[:m]) {
-			return false, nil
-		}
-		if n < size {
-			return true, nil
-		}
-	}
 }
 
 // makeParents makes the directories above name, each durable before anything is put into it.
