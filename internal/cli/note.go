@@ -1,0 +1,183 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast"
+	"holdfast/internal/config"
+	"holdfast/internal/journal"
+	"holdfast/internal/seal"
+	"holdfast/internal/store"
+)
+
+// openJournal opens this installation's journal. Without a signing key what is recorded is chained, and a later command signs it.
+func (a *app) openJournal(cfg *config.Config) (*journal.Journal, error) {
+	if a.journal != nil {
+		return a.journal, nil
+	}
+	opt := journal.Options{Dir: filepath.Join(cfg.State, "journal"), Host: cfg.Host, Version: a.Version, Now: a.Now, TextFile: cfg.Audit.File}
+	_, err := os.Stat("/dev/log")
+	if cfg.Audit.Syslog == config.SyslogAlways || cfg.Audit.Syslog == config.SyslogAuto && err == nil {
+		opt.Syslog = journal.Syslog("holdfast")
+	}
+	if _, err := os.Stat(cfg.Signer); err == nil {
+		signer, err := a.signer(cfg)
+		if err != nil {
+			return nil, err
+		}
+		opt.Signer = signer
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the signing key: %w", err)
+	}
+	j, err := journal.Open(opt)
+	if err != nil {
+		return nil, err
+	}
+	a.journal = j
+	return j, nil
+}
+
+// note records that something was done, and how it ended. What cannot be recorded is told, and undoes nothing.
+func (a *app) note(cfg *config.Config, event journal.Event, cause error, fill func(*journal.Record)) {
+	r := journal.Record{Event: event, Result: resultOf(cause), Who: journal.Who{User: a.user(), Address: journal.Origin(a.lookup)}}
+	if fill != nil {
+		fill(&r)
+	}
+	j, err := a.openJournal(cfg)
+	if err == nil {
+		_, err = j.Append(r)
+	}
+	var warning *journal.Warning
+	switch {
+	case errors.As(err, &warning):
+		a.printer.warn("recorded, but " + holdfast.Sentence(warning))
+	case err != nil:
+		a.printer.warn("there is no record of this in the journal: " + holdfast.Sentence(err))
+	}
+}
+
+// recordedCommands are the commands that are one record each. Backups, mirrors, prunes and pins record by themselves what they do.
+func recordedCommands() map[string]journal.Event {
+	return map[string]journal.Event{
+		"holdfast verify": journal.Verified, "holdfast drill": journal.Drilled, "holdfast restore": journal.Restored, "holdfast decrypt": journal.Decrypted,
+		"holdfast link": journal.Linked, "holdfast import": journal.Imported, "holdfast key new": journal.KeyCreated, "holdfast key import": journal.KeyImported,
+		"holdfast key export": journal.KeyExported, "holdfast key rotate": journal.KeyRotation, "holdfast key check": journal.KeyChecked, "holdfast key reseal": journal.Resealed,
+	}
+}
+
+// noteCommand records the command that ran, if it is one of those. What was refused before it was known what it is about is a slip of
+// the pen and no record; what was refused for a backup is.
+func (a *app) noteCommand(ctx context.Context, err error) {
+	event, recorded := recordedCommands()[a.ran]
+	if !recorded || a.cfg == nil {
+		return
+	}
+	if resultOf(err) == "refused" {
+		if a.about.Backup == "" {
+			return
+		}
+		a.about.Detail, event = strings.TrimPrefix(a.ran, "holdfast "), journal.Refused
+	}
+	if a.emergency && event != journal.Refused {
+		event = journal.EmergencyAccess
+		a.about.Detail = strings.TrimSuffix(strings.TrimPrefix(a.ran, "holdfast ")+": "+a.about.Detail, ": ")
+	}
+	a.note(a.cfg, event, err, func(r *journal.Record) {
+		r.Job, r.Backup, r.Store, r.Detail, r.Figures, r.Reason = a.about.Job, a.about.Backup, a.about.Store, a.about.Detail, a.about.Figures, a.about.Reason
+		if a.about.Result != "" && err == nil {
+			r.Result = a.about.Result
+		}
+	})
+	where, storeErr := a.cfg.StoreNamed(a.about.Store)
+	if a.about.Store == "" || storeErr != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), carryTime)
+	defer cancel()
+	a.carryJournal(ctx, a.cfg, []config.Store{where})
+}
+
+// carryTime bounds what a command that only read spends on carrying its record away.
+const carryTime = 15 * time.Second
+
+// whyFlags are the flags of commands that open backups.
+type whyFlags struct {
+	reason    string
+	emergency bool
+}
+
+func (f *whyFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.reason, "reason", "", "why it is done, which is recorded in the journal")
+	cmd.Flags().BoolVar(&f.emergency, "emergency", false, "record it as an emergency access; needs --reason")
+}
+
+// why takes down what the flags say.
+func (a *app) why(f whyFlags) error {
+	if f.emergency && f.reason == "" {
+		return holdfast.WithHint(fmt.Errorf("%w: an emergency needs a reason, which is recorded", holdfast.ErrUsage), `add --reason "…"`)
+	}
+	a.about.Reason, a.emergency = f.reason, f.emergency
+	return nil
+}
+
+// user is who runs this, and that they became somebody else for it.
+func (a *app) user() string {
+	if sudo := a.env("SUDO_USER"); sudo != "" {
+		return sudo + " via sudo"
+	}
+	return a.who()
+}
+
+// resultOf is one word for how something ended. It tells no more: an error may have names from inside of the data.
+func resultOf(err error) string {
+	for _, row := range []struct {
+		sentinel error
+		word     string
+	}{
+		{holdfast.ErrInterrupted, "interrupted"}, {context.Canceled, "interrupted"}, {holdfast.ErrDifference, "difference"}, {holdfast.ErrCannotTest, "cannot-test"},
+		{holdfast.ErrIncomplete, "incomplete"}, {holdfast.ErrUsage, "refused"}, {seal.ErrNoIdentity, "refused"},
+	} {
+		if errors.Is(err, row.sentinel) {
+			return row.word
+		}
+	}
+	if err != nil {
+		return "failed"
+	}
+	return "good"
+}
+
+// signJournal signs what the command recorded.
+func (a *app) signJournal() error {
+	if a.journal == nil {
+		return nil
+	}
+	return a.journal.Checkpoint()
+}
+
+// carryJournal brings to stores what they lack of the journal. One that does not take it gets it later.
+func (a *app) carryJournal(ctx context.Context, cfg *config.Config, places []config.Store) {
+	j, err := a.openJournal(cfg)
+	if err != nil {
+		return // told when something was to be recorded
+	}
+	for _, place := range places {
+		s, err := a.openStore(ctx, place, false)
+		if err != nil {
+			continue // told by whoever needed the store
+		}
+		// Whoever may only read leaves it to the next one who may write.
+		if _, err := j.Push(ctx, s); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, store.ErrReadOnly) {
+			a.printer.warn(fmt.Sprintf("store %s: %s", place.Name, holdfast.Sentence(err)))
+		}
+	}
+}
