@@ -5,9 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"holdfast"
 	"holdfast/internal/archive"
@@ -128,12 +132,86 @@ func ReviewPrune(ctx context.Context, shelves []Shelf, plan PrunePlan) (Review, 
 		}
 		input.Stores = append(input.Stores, s)
 	}
-	for i, decided := range retention.Decide(input).Stores {
+	decided, err := p.decide(ctx, &input)
+	if err != nil {
+		return Review{}, interrupted(ctx, err)
+	}
+	for i, plan := range decided.Stores {
 		if p.review.Stores[i].Err == nil {
-			p.fill(ctx, i, decided)
+			p.fill(ctx, i, plan)
 		}
 	}
 	return p.review, nil
+}
+
+// openedAtOnce bounds how many manifests are read at a time.
+const openedAtOnce = 8
+
+// decide lets retention decide, and opens the manifest of everything that is kept while something goes: a name that somebody put into a store
+// must not take the place of a backup. What does not open counts as damaged, and it is decided anew.
+func (p *pruning) decide(ctx context.Context, input *retention.Input) (retention.Plan, error) {
+	opened := make([]map[holdfast.BackupID]bool, len(p.shelves))
+	for i := range opened {
+		opened[i] = map[holdfast.BackupID]bool{}
+	}
+	for {
+		plan := retention.Decide(*input)
+		changed := false
+		for i, store := range plan.Stores {
+			if p.review.Stores[i].Err != nil || !slices.ContainsFunc(store.Decisions, func(d retention.Decision) bool { return !d.Keep }) {
+				continue
+			}
+			bad, err := p.open(ctx, i, store.Decisions, opened[i])
+			if err != nil {
+				if ctx.Err() != nil {
+					return plan, err
+				}
+				p.review.Stores[i].Err = err
+				input.Stores[i].Reachable, input.Stores[i].Copies = false, nil
+				changed = true
+				continue
+			}
+			for _, id := range bad {
+				copied := input.Stores[i].Copies[id]
+				copied.Damaged, changed = true, true
+				input.Stores[i].Copies[id] = copied
+			}
+		}
+		if !changed {
+			return plan, nil
+		}
+		for n, b := range input.Backups {
+			whole := slices.ContainsFunc(input.Stores, func(s retention.Store) bool { return s.Copies[b.ID].Present && !s.Copies[b.ID].Damaged })
+			input.Backups[n].Complete = b.Complete && whole
+		}
+	}
+}
+
+// open reads the manifests of what is kept in a store, those that were not read yet, and returns the backups that do not open.
+func (p *pruning) open(ctx context.Context, i int, decisions []retention.Decision, opened map[holdfast.BackupID]bool) ([]holdfast.BackupID, error) {
+	var mu sync.Mutex // guards bad and the warnings
+	var bad []holdfast.BackupID
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(openedAtOnce)
+	for _, d := range decisions {
+		own := p.entries[i][d.ID]
+		if !d.Keep || !d.Complete || own.Kind == archive.KindImported || opened[d.ID] {
+			continue
+		}
+		opened[d.ID] = true
+		group.Go(func() error {
+			_, err := p.shelves[i].Archive.Open(ctx, own)
+			if err == nil || !errors.Is(err, holdfast.ErrDifference) && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			bad = append(bad, own.ID)
+			p.review.Warnings = append(p.review.Warnings, fmt.Errorf("backup %s in store %s counts for nothing: %w", own.ID, p.shelves[i].Name, err))
+			return nil
+		})
+	}
+	return bad, group.Wait()
 }
 
 // look lists what a shelf has, and returns when its newest run failed.

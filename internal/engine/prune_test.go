@@ -195,6 +195,29 @@ func TestNamesAloneDeleteNothing(t *testing.T) {
 	}
 }
 
+// Names of backups that never were, at the beginning of each day, would be the ones that a rule keeps.
+func TestForgedBackupsTakeNoPlace(t *testing.T) {
+	k := newKit(t)
+	entries := k.daily(t, 6)
+	for i := range 6 {
+		at := start.AddDate(0, 0, i).Truncate(24 * time.Hour).Add(time.Minute)
+		name := fmt.Sprintf("commits/job/%s.%s.full.complete.age.1234.json", at.Format("20060102T150405Z"), strings.Repeat(string(rune('a'+i)), 10))
+		if err := k.memory.Put(t.Context(), name, strings.NewReader("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, review, err := prune(t, 6, k.shelf("main", retention.Rule{Daily: 3}))
+	if err != nil || len(review.Warnings) < 3 || review.Stores[0].Blocked != "" {
+		t.Errorf("blocked %q, warnings %v, error %v", review.Stores[0].Blocked, review.Warnings, err)
+	}
+	left := ids(k.list(t))
+	for _, e := range entries[3:] {
+		if !slices.Contains(left, e.ID) {
+			t.Errorf("%s of %s is gone; left are %v", e.ID, e.Time, left)
+		}
+	}
+}
+
 func TestPruneIsBlocked(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, k *kit, entries []archive.Entry){
 		"by a run that failed": func(t *testing.T, k *kit, _ []archive.Entry) {
