@@ -1,5 +1,8 @@
 package journal
 
+// SyslogAt is a log that listens elsewhere.
+var SyslogAt = syslogAt
+
 // ParseLine is what the fuzzer feeds.
 var ParseLine = parseLine
 

@@ -6,9 +6,12 @@ import (
 )
 
 // Syslog returns a function that writes a line to the system's log, facility auth, severity info, under the tag.
-func Syslog(tag string) func(line string) error {
+func Syslog(tag string) func(line string) error { return syslogAt("", "", tag) }
+
+// syslogAt is Syslog for a log that listens elsewhere; without a network it is the system's.
+func syslogAt(network, address, tag string) func(line string) error {
 	return func(line string) error {
-		w, err := syslog.New(syslog.LOG_AUTH|syslog.LOG_INFO, tag)
+		w, err := syslog.Dial(network, address, syslog.LOG_AUTH|syslog.LOG_INFO, tag)
 		if err != nil {
 			return err
 		}
