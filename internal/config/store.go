@@ -12,6 +12,8 @@ import (
 	"time"
 
 	yaml "go.yaml.in/yaml/v4"
+
+	"holdfast/internal/store"
 )
 
 // The kinds of stores.
@@ -73,17 +75,7 @@ func (s Store) Address() string {
 		}
 		return address
 	case StoreSFTP, StoreRsync:
-		host := s.SSH.Host
-		if s.SSH.User != "" {
-			host = s.SSH.User + "@" + host
-		}
-		if s.SSH.Port != 0 && s.SSH.Port != 22 {
-			host += ":" + strconv.Itoa(s.SSH.Port)
-		}
-		if path.IsAbs(s.SSH.Path) {
-			return s.Kind + "://" + host + s.SSH.Path
-		}
-		return s.Kind + "://" + host + "/./" + s.SSH.Path
+		return store.SSHAddress(s.Kind, s.SSH.User, s.SSH.Host, s.SSH.Port, s.SSH.Path)
 	}
 	return s.Path
 }

@@ -190,7 +190,7 @@ func (d *Driver) Put(ctx context.Context, name string, r io.Reader) error {
 	if err := store.CheckName(name); err != nil {
 		return err
 	}
-	err := d.put(ctx, name, obey(ctx, r))
+	err := d.put(ctx, name, store.Obey(ctx, r))
 	if err != nil {
 		d.removeEmpty(path.Dir(name)) // what was made for an object that did not come
 	}
@@ -323,8 +323,8 @@ func (d *Driver) open(ctx context.Context, name string, offset, length int64) (i
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if offset < 0 || length < -1 {
-		return nil, fmt.Errorf("range %d+%d is not valid", offset, length)
+	if err := store.CheckRange(offset, length); err != nil {
+		return nil, err
 	}
 	f, err := d.root.Open(name)
 	if err != nil {
@@ -334,21 +334,10 @@ func (d *Driver) open(ctx context.Context, name string, offset, length int64) (i
 	if err == nil && !info.Mode().IsRegular() {
 		err = fs.ErrNotExist // a directory is only the beginning of names
 	}
-	if err == nil {
-		_, err = f.Seek(offset, io.SeekStart)
-	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if length < 0 {
-		return reader{obey(ctx, f), f}, nil
-	}
-	return reader{obey(ctx, io.LimitReader(f, length)), f}, nil
-}
-
-type reader struct {
-	io.Reader
-	io.Closer
+	return store.FileRange(ctx, f, offset, length)
 }
 
 // List yields every object whose name begins with prefix, ordered by name.
@@ -486,21 +475,6 @@ func (d *Driver) removeDir(dir string) error {
 		return err
 	}
 	return errors.Join(unix.Unlinkat(int(parent.Fd()), path.Base(dir), unix.AT_REMOVEDIR), parent.Close())
-}
-
-// obey makes r end with ctx.
-func obey(ctx context.Context, r io.Reader) io.Reader { return obedient{ctx, r} }
-
-type obedient struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (o obedient) Read(p []byte) (int, error) {
-	if err := o.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return o.r.Read(p)
 }
 
 // classify translates what the kernel says into the store's sentinels. fs.ErrNotExist and fs.ErrPermission need no

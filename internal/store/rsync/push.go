@@ -102,7 +102,7 @@ func stageFrom(ctx context.Context, folder, name string, r io.Reader) (int64, er
 	if err != nil {
 		return 0, fmt.Errorf("put %s into the cache: %w", name, cacheError(err))
 	}
-	n, err := io.Copy(f, obedient{ctx, r})
+	n, err := io.Copy(f, store.Obey(ctx, r))
 	if err := errors.Join(err, f.Close()); err != nil {
 		return n, fmt.Errorf("put %s into the cache: %w", name, cacheError(err))
 	}
@@ -116,19 +116,6 @@ func cacheError(err error) error {
 			"make room there, or choose another folder; it takes one batch, or the largest object")
 	}
 	return err
-}
-
-// obedient is a reader that ends with a context.
-type obedient struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (o obedient) Read(p []byte) (int, error) {
-	if err := o.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return o.r.Read(p)
 }
 
 // send copies named files of a folder to the far side, those alone whose names are free, and returns which came.

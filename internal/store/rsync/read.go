@@ -37,25 +37,14 @@ func (d *Driver) openRange(ctx context.Context, name string, offset, length int6
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if offset < 0 || length < -1 {
-		return nil, fmt.Errorf("range %d+%d is not valid", offset, length)
+	if err := store.CheckRange(offset, length); err != nil {
+		return nil, err
 	}
 	f, err := d.cached(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if length < 0 {
-		return reader{obedient{ctx, f}, f}, nil
-	}
-	return reader{io.LimitReader(obedient{ctx, f}, length), f}, nil
-}
-
-type reader struct {
-	io.Reader
-	io.Closer
+	return store.FileRange(ctx, f, offset, length)
 }
 
 // cached opens the object in the cache and fetches it first when it is not there. Calls for one name fetch it once.

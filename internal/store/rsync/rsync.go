@@ -21,7 +21,6 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -123,26 +122,11 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 	if err := opt.check(); err != nil {
 		return nil, fmt.Errorf("open mirror: %w: %w", holdfast.ErrUsage, err)
 	}
-	d := &Driver{opt: opt, where: where(opt), turn: make(chan struct{}, 1), refused: map[string]bool{}, fetching: map[string]chan struct{}{}}
+	d := &Driver{opt: opt, where: store.SSHAddress("rsync", opt.User, opt.Host, opt.Port, opt.Path), turn: make(chan struct{}, 1), refused: map[string]bool{}, fetching: map[string]chan struct{}{}}
 	if err := d.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open mirror %s: %w", d.where, err), d.Close())
 	}
 	return d, nil
-}
-
-func where(opt Options) string {
-	host := opt.Host
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	if opt.Port != 22 {
-		host += ":" + strconv.Itoa(opt.Port)
-	}
-	place := opt.Path
-	if !strings.HasPrefix(place, "/") {
-		place = "/./" + place
-	}
-	return "rsync://" + opt.User + "@" + host + place
 }
 
 func (d *Driver) open(ctx context.Context) error {

@@ -29,8 +29,8 @@ func (d *Driver) Open(ctx context.Context, name string, offset, length int64) (i
 }
 
 func (d *Driver) read(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	if offset < 0 || length < -1 {
-		return nil, fmt.Errorf("range %d+%d is not valid", offset, length)
+	if err := store.CheckRange(offset, length); err != nil {
+		return nil, err
 	}
 	id, err := d.object(ctx, key)
 	if err != nil {

@@ -30,8 +30,8 @@ func (d *Driver) Open(ctx context.Context, name string, offset, length int64) (i
 }
 
 func (d *Driver) open(ctx context.Context, name string, offset, length int64) (*reader, error) {
-	if offset < 0 || length < -1 {
-		return nil, fmt.Errorf("range %d+%d is not valid", offset, length)
+	if err := store.CheckRange(offset, length); err != nil {
+		return nil, err
 	}
 	r := &reader{d: d, ctx: ctx, name: name, offset: offset, pieces: make(chan piece, 1)}
 	err := d.do(ctx, func(s *session) error {

@@ -105,7 +105,7 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 		return nil, fmt.Errorf("open SFTP store: %w: %w", holdfast.ErrUsage, err)
 	}
 	d := &Driver{
-		opt: opt, addr: net.JoinHostPort(opt.Host, strconv.Itoa(opt.Port)), where: where(opt), turn: make(chan struct{}, 1),
+		opt: opt, addr: net.JoinHostPort(opt.Host, strconv.Itoa(opt.Port)), where: store.SSHAddress("sftp", opt.User, opt.Host, opt.Port, opt.Path), turn: make(chan struct{}, 1),
 	}
 	err := opt.Retrier.Do(ctx, func() (bool, error) {
 		return true, d.do(ctx, func(s *session) error {
@@ -137,21 +137,6 @@ func (opt Options) check() error {
 		return holdfast.WithHint(errors.New("there is nothing to log in with"), "set key_file: to a private key")
 	}
 	return nil
-}
-
-func where(opt Options) string {
-	host := opt.Host
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	if opt.Port != 22 {
-		host += ":" + strconv.Itoa(opt.Port)
-	}
-	place := opt.Path
-	if !strings.HasPrefix(place, "/") {
-		place = "/./" + place
-	}
-	return "sftp://" + opt.User + "@" + host + place
 }
 
 // Close ends the connection and waits for what still ran on it.

@@ -191,8 +191,8 @@ func (m *Memory) Open(ctx context.Context, name string, offset, length int64) (i
 	if !ok {
 		return nil, fmt.Errorf("open %s: %w", name, fs.ErrNotExist)
 	}
-	if offset < 0 || length < -1 {
-		return nil, fmt.Errorf("open %s: range %d+%d is not valid", name, offset, length)
+	if err := store.CheckRange(offset, length); err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	data := o.data[min(offset, int64(len(o.data))):]
 	if length >= 0 {
