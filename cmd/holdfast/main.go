@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"time"
+	_ "time/tzdata" // a zone of the configuration has its rules on hosts without zone files
 
 	"holdfast/internal/cli"
 	"holdfast/internal/sandbox"

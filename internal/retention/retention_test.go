@@ -165,22 +165,27 @@ func TestKindsAreCountedApart(t *testing.T) {
 }
 
 func TestPeriodsWhereClocksChange(t *testing.T) {
-	berlin := zone(t, "Europe/Berlin")
 	for _, c := range []struct {
 		name  string
+		zone  string
 		rule  retention.Rule
 		times []string
 		want  []string
 	}{
 		// 02:30 comes twice on 25 October 2026: two hours, one day.
-		{"autumn hours", retention.Rule{Hourly: 9}, []string{"2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"}, []string{"2026-10-25 02:30", "2026-10-25 02:30"}},
-		{"autumn day", retention.Rule{Daily: 9}, []string{"2026-10-24T22:10:00Z", "2026-10-25T01:30:00Z", "2026-10-25T22:59:00Z", "2026-10-25T23:01:00Z"}, []string{"2026-10-25 00:10", "2026-10-26 00:01"}},
-		{"spring day", retention.Rule{Daily: 9}, []string{"2026-03-28T23:30:00Z", "2026-03-29T21:59:00Z", "2026-03-29T22:01:00Z"}, []string{"2026-03-29 00:30", "2026-03-30 00:01"}},
-		{"leap day", retention.Rule{Daily: 9}, []string{"2028-02-28T12:00:00Z", "2028-02-29T12:00:00Z", "2028-03-01T12:00:00Z"}, []string{"2028-02-28 13:00", "2028-02-29 13:00", "2028-03-01 13:00"}},
+		{"autumn hours", "Europe/Berlin", retention.Rule{Hourly: 9}, []string{"2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"}, []string{"2026-10-25 02:30", "2026-10-25 02:30"}},
+		{"autumn day", "Europe/Berlin", retention.Rule{Daily: 9}, []string{"2026-10-24T22:10:00Z", "2026-10-25T01:30:00Z", "2026-10-25T22:59:00Z", "2026-10-25T23:01:00Z"}, []string{"2026-10-25 00:10", "2026-10-26 00:01"}},
+		{"spring day", "Europe/Berlin", retention.Rule{Daily: 9}, []string{"2026-03-28T23:30:00Z", "2026-03-29T21:59:00Z", "2026-03-29T22:01:00Z"}, []string{"2026-03-29 00:30", "2026-03-30 00:01"}},
+		{"leap day", "Europe/Berlin", retention.Rule{Daily: 9}, []string{"2028-02-28T12:00:00Z", "2028-02-29T12:00:00Z", "2028-03-01T12:00:00Z"}, []string{"2028-02-28 13:00", "2028-02-29 13:00", "2028-03-01 13:00"}},
 		// 31 December 2026 to 3 January 2027 are week 53 of 2026.
-		{"week 53", retention.Rule{Weekly: 9}, []string{"2026-12-28T12:00:00Z", "2026-12-31T12:00:00Z", "2027-01-03T12:00:00Z", "2027-01-04T12:00:00Z"}, []string{"2026-12-28 13:00", "2027-01-04 13:00"}},
+		{"week 53", "Europe/Berlin", retention.Rule{Weekly: 9}, []string{"2026-12-28T12:00:00Z", "2026-12-31T12:00:00Z", "2027-01-03T12:00:00Z", "2027-01-04T12:00:00Z"}, []string{"2026-12-28 13:00", "2027-01-04 13:00"}},
+		// In Cairo the clock goes from 23:59 on 27 April 2023, a Thursday, to 01:00. In Beirut 26 March 2023, a Sunday,
+		// begins at 01:00, and the week of that day at midnight.
+		{"no midnight", "Africa/Cairo", retention.Rule{Daily: 9}, []string{"2023-04-27T20:00:00Z", "2023-04-27T22:30:00Z", "2023-04-28T20:59:00Z", "2023-04-28T21:01:00Z"}, []string{"2023-04-27 22:00", "2023-04-28 01:30", "2023-04-29 00:01"}},
+		{"week after no midnight", "Asia/Beirut", retention.Rule{Weekly: 9}, []string{"2023-03-19T21:59:00Z", "2023-03-19T22:01:00Z", "2023-03-26T20:59:00Z", "2023-03-26T21:01:00Z"}, []string{"2023-03-19 23:59", "2023-03-20 00:01", "2023-03-27 00:01"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			place := zone(t, c.zone)
 			var backups []retention.Backup
 			for i, text := range c.times {
 				at, err := time.Parse(time.RFC3339, text)
@@ -189,10 +194,10 @@ func TestPeriodsWhereClocksChange(t *testing.T) {
 				}
 				backups = append(backups, retention.Backup{ID: id(i), Kind: retention.Full, Time: at, Complete: true})
 			}
-			in := one(retention.Policy{Default: c.rule, Zone: berlin, MinAge: time.Nanosecond}, backups)
+			in := one(retention.Policy{Default: c.rule, Zone: place, MinAge: time.Nanosecond}, backups)
 			got := kept(in)
 			// The newest is kept in any case.
-			if last := backups[len(backups)-1].Time.In(berlin).Format("2006-01-02 15:04"); c.want[len(c.want)-1] != last {
+			if last := backups[len(backups)-1].Time.In(place).Format("2006-01-02 15:04"); c.want[len(c.want)-1] != last {
 				t.Fatalf("the case should end with what is kept: %s", last)
 			}
 			if !slices.Equal(got, c.want) {
@@ -326,7 +331,7 @@ func TestRuleText(t *testing.T) {
 // history draws what may have happened to a job.
 func history(t *rapid.T) retention.Input {
 	zones := []*time.Location{nil, time.UTC}
-	for _, name := range []string{"Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "Asia/Kathmandu"} {
+	for _, name := range []string{"Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "Asia/Kathmandu", "Africa/Cairo"} {
 		z, err := time.LoadLocation(name)
 		if err != nil {
 			t.Fatal(err)

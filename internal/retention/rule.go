@@ -128,11 +128,12 @@ func periods() []period {
 				return t.Add(-time.Duration(t.Minute())*time.Minute - time.Duration(t.Second())*time.Second - time.Duration(t.Nanosecond()))
 			},
 			func(s time.Time, n int) time.Time { return s.Add(time.Duration(n) * time.Hour) }},
-		{"daily", "day", day, func(r Rule) int { return r.Daily }, dayOf,
-			func(s time.Time, n int) time.Time { return s.AddDate(0, 0, n) }},
+		{"daily", "day", day, func(r Rule) int { return r.Daily },
+			func(t time.Time) time.Time { return dayFrom(t, 0) },
+			func(s time.Time, n int) time.Time { return dayFrom(s, n) }},
 		{"weekly", "week", 7 * day, func(r Rule) int { return r.Weekly },
-			func(t time.Time) time.Time { return dayOf(t).AddDate(0, 0, -(int(t.Weekday())+6)%7) }, // ISO weeks begin on Monday
-			func(s time.Time, n int) time.Time { return s.AddDate(0, 0, 7*n) }},
+			func(t time.Time) time.Time { return dayFrom(t, -(int(t.Weekday())+6)%7) }, // ISO weeks begin on Monday
+			func(s time.Time, n int) time.Time { return dayFrom(s, 7*n) }},
 		{"monthly", "month", 31 * day, func(r Rule) int { return r.Monthly },
 			func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, t.Location()) },
 			func(s time.Time, n int) time.Time { return s.AddDate(0, n, 0) }},
@@ -142,6 +143,8 @@ func periods() []period {
 	}
 }
 
-func dayOf(t time.Time) time.Time {
-	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, t.Location())
+// dayFrom is the beginning of the day that is n days after the one of t. It counts days and not hours: where the clock is put
+// forward at midnight a day begins at one o'clock, and the one before it does not.
+func dayFrom(t time.Time, n int) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day()+n, 0, 0, 0, 0, t.Location())
 }

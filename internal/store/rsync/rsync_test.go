@@ -316,6 +316,11 @@ func TestDisks(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "dir/large")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("part of an object has its name: %v", err)
 	}
+
+	// Another disk: who ran full may still have its file open.
+	dir = filepath.Join(s.Dir, "other")
+	mount(t, dir, "size=2m")
+	d = open(t, options(t, s, "other"))
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "size=2m"); err != nil {
 		t.Fatal(err)
 	}
