@@ -45,8 +45,8 @@ func (g Group) Bytes() int64 {
 }
 
 // Lacking tells what the store behind to lacks of this one's backups of job, the newest first and records last; docs/archive-format.md,
-// "Copies in other stores". Backups that a prune deleted from either are left out, and so is what the history of this
-// store alone still shows. An object that is there with another size is holdfast.ErrDifference.
+// "Copies in other stores". Backups that a prune deleted from there are left out, and so is what the history of this
+// store alone still shows. The record of a prune counts once the manifest is gone: the store may have refused to delete it. An object that is there with another size is holdfast.ErrDifference.
 func (a *Archive) Lacking(ctx context.Context, to Lister, job holdfast.JobName) ([]Group, error) {
 	within := string(job) + "/"
 	here, there := map[string][]store.Object{}, map[string]int64{}
@@ -80,10 +80,6 @@ func (a *Archive) Lacking(ctx context.Context, to Lister, job holdfast.JobName) 
 	if err := listing.Wait(); err != nil {
 		return nil, err
 	}
-	own, err := a.pruned(ctx, within)
-	if err != nil {
-		return nil, err
-	}
 	lacks := func(o store.Object) (bool, error) {
 		size, known := there[o.Name]
 		if known && size != o.Size {
@@ -109,7 +105,10 @@ func (a *Archive) Lacking(ctx context.Context, to Lister, job holdfast.JobName) 
 	var groups []Group
 	for _, commit := range here[commitPrefix] {
 		entry, ok := parseCommit(commit.Name)
-		if !ok || commit.Hidden || own[entry.key()] || gone[entry.key()] {
+		if !ok || commit.Hidden {
+			continue
+		}
+		if _, has := there[commit.Name]; gone[entry.key()] && !has {
 			continue
 		}
 		group := Group{Entry: entry}

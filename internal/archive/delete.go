@@ -80,6 +80,11 @@ func (a *Archive) Delete(ctx context.Context, entry Entry, p Prune) (int, error)
 	return deleted, err
 }
 
+// Retained is a store.ErrRetained when the store would refuse to delete the backup now.
+func (a *Archive) Retained(ctx context.Context, entry Entry) error {
+	return a.store.Retained(ctx, entry.commitName())
+}
+
 // RecordPrune stores the record that a backup is deleted from this store, unless there is one.
 func (a *Archive) RecordPrune(ctx context.Context, entry Entry, p Prune) error {
 	if a.opt.Signer == nil {

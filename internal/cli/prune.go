@@ -176,13 +176,13 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 	for _, warning := range review.Warnings {
 		a.printer.warn(holdfast.Sentence(warning))
 	}
-	a.showReview(job, review, only, f.dryRun)
-	blocked := blockedStores(review, only)
+	review = review.Only(only)
+	a.showReview(job, review, f.dryRun)
 	if f.dryRun {
 		return nil
 	}
 	deleted := map[string]int{}
-	pruneErr := engine.Prune(ctx, shelves, review, plan, only, func(d engine.Deletion) {
+	pruneErr := engine.Prune(ctx, review, func(d engine.Deletion) {
 		if d.Err == nil && !d.Held {
 			deleted[d.Store]++
 		}
@@ -196,17 +196,19 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 		})
 	})
 	defer a.carryJournal(context.WithoutCancel(ctx), cfg, places)
+	problems := []error{pruneErr}
 	for _, s := range review.Stores {
-		if s.Blocked != "" && (len(only) == 0 || slices.Contains(only, s.Name)) {
-			a.note(cfg, journal.PruneBlocked, nil, func(r *journal.Record) { r.Job, r.Store, r.Detail, r.Result = job.Name, s.Name, s.Blocked, "refused" })
-		}
-	}
-	for _, s := range review.Stores {
-		if s.Err == nil && (len(only) == 0 || slices.Contains(only, s.Name)) && s.Blocked == "" {
+		switch {
+		case s.Open():
 			a.result("store %s of job %s: %d backups deleted", s.Name, job.Name, deleted[s.Name])
+			problems = append(problems, a.sweep(ctx, places, s.Name))
+		case s.Blocked != "":
+			a.note(cfg, journal.PruneBlocked, nil, func(r *journal.Record) { r.Job, r.Store, r.Detail, r.Result = job.Name, s.Name, s.Blocked, "refused" })
+			problems = append(problems, holdfast.WithHint(fmt.Errorf("nothing was deleted in store %s: %s", s.Name, s.Blocked),
+				"mend that first; `holdfast prune --force --reason \"…\"` overrides it, and never deletes what is protected"))
 		}
 	}
-	return errors.Join(pruneErr, a.sweep(ctx, places, only), blocked)
+	return errors.Join(problems...)
 }
 
 // pruneStores are the names of the stores that things are deleted in; none means all.
@@ -244,21 +246,8 @@ func (a *app) pruneImports(ctx context.Context, cfg *config.Config, f *pruneFlag
 	return nil
 }
 
-func blockedStores(review engine.Review, only []string) error {
-	var errs []error
+func (a *app) showReview(job config.Job, review engine.Review, dry bool) {
 	for _, s := range review.Stores {
-		if s.Blocked != "" && (len(only) == 0 || slices.Contains(only, s.Name)) {
-			errs = append(errs, holdfast.WithHint(fmt.Errorf("nothing was deleted in store %s: %s", s.Name, s.Blocked), "mend that first; `holdfast prune --force --reason \"…\"` overrides it, and never deletes what is protected"))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (a *app) showReview(job config.Job, review engine.Review, only []string, dry bool) {
-	for _, s := range review.Stores {
-		if len(only) > 0 && !slices.Contains(only, s.Name) {
-			continue
-		}
 		goes := "DELETE"
 		if s.Blocked != "" {
 			goes = "would go"
@@ -331,28 +320,23 @@ func (a *app) showDeletion(job config.Job, d engine.Deletion) {
 	}
 }
 
-// sweep collects what cut uploads left behind in the stores that know such things.
-func (a *app) sweep(ctx context.Context, places []config.Store, only []string) error {
-	var errs []error
-	for _, place := range places {
-		if len(only) > 0 && !slices.Contains(only, place.Name) {
-			continue
-		}
-		s, err := a.openStore(ctx, place, false)
-		if err != nil {
-			continue // told already
-		}
-		janitor, is := s.Driver().(store.Janitor)
-		if !is {
-			continue
-		}
-		n, what, err := janitor.Sweep(ctx, sweepAge)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("store %s: collect %s: %w", place.Name, what, err))
-		}
-		if n > 0 {
-			a.printer.say(fmt.Sprintf("store %s: removed %d %s", place.Name, n, what))
-		}
+// sweep collects what cut uploads left behind in a store, where it knows such things.
+func (a *app) sweep(ctx context.Context, places []config.Store, name string) error {
+	place := places[slices.IndexFunc(places, func(s config.Store) bool { return s.Name == name })]
+	s, err := a.openStore(ctx, place, false)
+	if err != nil {
+		return err
 	}
-	return errors.Join(errs...)
+	janitor, is := s.Driver().(store.Janitor)
+	if !is {
+		return nil
+	}
+	n, what, err := janitor.Sweep(ctx, sweepAge)
+	if n > 0 {
+		a.printer.say(fmt.Sprintf("store %s: removed %d %s", name, n, what))
+	}
+	if err != nil {
+		return fmt.Errorf("store %s: collect %s: %w", name, what, err)
+	}
+	return nil
 }

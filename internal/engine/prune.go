@@ -46,6 +46,22 @@ type PrunePlan struct {
 type Review struct {
 	Stores   []StoreReview
 	Warnings []error // what was not believed: it counts for nothing, which can only keep more
+	plan     PrunePlan
+}
+
+// Only is the review of those stores that are named, and with no name the whole.
+func (r Review) Only(names []string) Review {
+	if len(names) == 0 {
+		return r
+	}
+	all := r.Stores
+	r.Stores = nil
+	for _, s := range all {
+		if slices.Contains(names, s.Name) {
+			r.Stores = append(r.Stores, s)
+		}
+	}
+	return r
 }
 
 // StoreReview is what a prune would do in one store.
@@ -55,7 +71,11 @@ type StoreReview struct {
 	Blocked   string
 	Decisions []Decided
 	Leftovers []archive.Leftover // those that may go: a prune that was cut, and runs that never ended
+	archive   *archive.Archive
 }
+
+// Open reports whether a prune may delete something there.
+func (s StoreReview) Open() bool { return s.Err == nil && s.Blocked == "" }
 
 // Decided is one backup in one store.
 type Decided struct {
@@ -91,12 +111,12 @@ type pruning struct {
 // ReviewPrune decides what retention no longer keeps of a job, in each of its stores. Proofs and pins that a decision would lean on
 // are read and their signatures checked: a name alone deletes nothing.
 func ReviewPrune(ctx context.Context, shelves []Shelf, plan PrunePlan) (Review, error) {
-	p := &pruning{plan: plan, shelves: shelves, merged: map[holdfast.BackupID]archive.Entry{}}
-	input := retention.Input{Job: plan.Job, Now: plan.Now, Force: plan.Force}
+	p := &pruning{plan: plan, shelves: shelves, merged: map[holdfast.BackupID]archive.Entry{}, review: Review{plan: plan}}
+	input := retention.Input{Now: plan.Now, Force: plan.Force}
 	var failed time.Time
 	for i, shelf := range shelves {
 		p.entries = append(p.entries, map[holdfast.BackupID]archive.Entry{})
-		review := StoreReview{Name: shelf.Name, Err: shelf.Err}
+		review := StoreReview{Name: shelf.Name, Err: shelf.Err, archive: shelf.Archive}
 		last, err := p.look(ctx, i, &review)
 		if ctx.Err() != nil {
 			return Review{}, interrupted(ctx, ctx.Err())
@@ -144,15 +164,15 @@ func ReviewPrune(ctx context.Context, shelves []Shelf, plan PrunePlan) (Review, 
 	return p.review, nil
 }
 
-// openedAtOnce bounds how many manifests are read at a time.
-const openedAtOnce = 8
+// askedAtOnce bounds how many backups a store is asked about at a time.
+const askedAtOnce = 8
 
-// decide lets retention decide, and opens the manifest of everything that is kept while something goes: a name that somebody put into a store
-// must not take the place of a backup. What does not open counts as damaged, and it is decided anew.
+// decide lets retention decide, and asks the stores where something goes: everything that is kept must have a manifest that opens, since a
+// name that somebody put into a store must not take the place of a backup, and what goes may be locked. Then it is decided anew.
 func (p *pruning) decide(ctx context.Context, input *retention.Input) (retention.Plan, error) {
-	opened := make([]map[holdfast.BackupID]bool, len(p.shelves))
-	for i := range opened {
-		opened[i] = map[holdfast.BackupID]bool{}
+	asked := make([]map[question]bool, len(p.shelves))
+	for i := range asked {
+		asked[i] = map[question]bool{}
 	}
 	for {
 		plan := retention.Decide(*input)
@@ -161,7 +181,7 @@ func (p *pruning) decide(ctx context.Context, input *retention.Input) (retention
 			if p.review.Stores[i].Err != nil || !slices.ContainsFunc(store.Decisions, func(d retention.Decision) bool { return !d.Keep }) {
 				continue
 			}
-			bad, err := p.open(ctx, i, store.Decisions, opened[i])
+			learned, err := p.ask(ctx, i, store, input.Stores[i].Copies, asked[i])
 			if err != nil {
 				if ctx.Err() != nil {
 					return plan, err
@@ -171,10 +191,9 @@ func (p *pruning) decide(ctx context.Context, input *retention.Input) (retention
 				changed = true
 				continue
 			}
-			for _, id := range bad {
-				copied := input.Stores[i].Copies[id]
-				copied.Damaged, changed = true, true
-				input.Stores[i].Copies[id] = copied
+			for id, c := range learned {
+				changed = changed || c != input.Stores[i].Copies[id]
+				input.Stores[i].Copies[id] = c
 			}
 		}
 		if !changed {
@@ -187,31 +206,49 @@ func (p *pruning) decide(ctx context.Context, input *retention.Input) (retention
 	}
 }
 
-// open reads the manifests of what is kept in a store, those that were not read yet, and returns the backups that do not open.
-func (p *pruning) open(ctx context.Context, i int, decisions []retention.Decision, opened map[holdfast.BackupID]bool) ([]holdfast.BackupID, error) {
-	var mu sync.Mutex // guards bad and the warnings
-	var bad []holdfast.BackupID
+// question is what a store is asked about a backup: does it open, when it is kept, and is it locked, when it goes.
+type question struct {
+	id   holdfast.BackupID
+	keep bool
+}
+
+// ask asks a store what it was not asked yet, and returns the copies that turned out to be damaged or locked.
+func (p *pruning) ask(ctx context.Context, i int, plan retention.StorePlan, copies map[holdfast.BackupID]retention.Copy, asked map[question]bool) (map[holdfast.BackupID]retention.Copy, error) {
+	var mu sync.Mutex // guards learned and the warnings
+	learned := map[holdfast.BackupID]retention.Copy{}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(openedAtOnce)
-	for _, d := range decisions {
-		own := p.entries[i][d.ID]
-		if !d.Keep || !d.Complete || own.Kind == archive.KindImported || opened[d.ID] {
+	group.SetLimit(askedAtOnce)
+	for _, d := range plan.Decisions {
+		own, c, q := p.entries[i][d.ID], copies[d.ID], question{d.ID, d.Keep}
+		if own.Kind == archive.KindImported || asked[q] || d.Keep && !d.Complete || !d.Keep && plan.Blocked != "" {
 			continue
 		}
-		opened[d.ID] = true
+		asked[q] = true
 		group.Go(func() error {
-			_, err := p.shelves[i].Archive.Open(ctx, own)
-			if err == nil || !errors.Is(err, holdfast.ErrDifference) && !errors.Is(err, fs.ErrNotExist) {
-				return err
+			var err error
+			if d.Keep {
+				_, err = p.shelves[i].Archive.Open(ctx, own)
+			} else {
+				err = p.shelves[i].Archive.Retained(ctx, own)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			bad = append(bad, own.ID)
-			p.review.Warnings = append(p.review.Warnings, fmt.Errorf("backup %s in store %s counts for nothing: %w", own.ID, p.shelves[i].Name, err))
+			switch {
+			case err == nil, !d.Keep && errors.Is(err, fs.ErrNotExist): // another janitor was faster
+				return nil
+			case errors.Is(err, store.ErrRetained):
+				c.Locked, c.LockedUntil = true, retainedUntil(err)
+			case d.Keep && (errors.Is(err, holdfast.ErrDifference) || errors.Is(err, fs.ErrNotExist)):
+				c.Damaged = true
+				p.review.Warnings = append(p.review.Warnings, fmt.Errorf("backup %s in store %s counts for nothing: %w", own.ID, p.shelves[i].Name, err))
+			default:
+				return err
+			}
+			learned[d.ID] = c
 			return nil
 		})
 	}
-	return bad, group.Wait()
+	return learned, group.Wait()
 }
 
 // look lists what a shelf has, and returns when its newest run failed.
@@ -322,7 +359,7 @@ func (p *pruning) onAny(entry archive.Entry, read func(*archive.Archive, archive
 
 func (p *pruning) backup(entry archive.Entry) retention.Backup {
 	b := retention.Backup{
-		ID: entry.ID, Job: entry.Job, Kind: retention.Kind(entry.Kind), Time: entry.Time, Complete: entry.Complete, Superseded: entry.Superseded(),
+		ID: entry.ID, Kind: retention.Kind(entry.Kind), Time: entry.Time, Complete: entry.Complete, Superseded: entry.Superseded(),
 		DrillFailed: entry.State() == string(holdfast.Failed), Pinned: entry.PinnedAt(p.plan.Now),
 	}
 	_, b.Proven = entry.Proven()
@@ -401,73 +438,63 @@ func (p *pruning) copyNames(ctx context.Context, a *archive.Archive, i int, entr
 	return nil
 }
 
-// Prune does what a review says, in the stores that are named, or in all. Oldest first; what cannot be deleted stops only its own
-// store. A store that retains a backup keeps it, which is no error. about is told each deletion as it is done.
-func Prune(ctx context.Context, shelves []Shelf, review Review, plan PrunePlan, only []string, about func(Deletion)) error {
+// Prune does what a review says. Oldest first; what cannot be deleted stops only its own store. A store that retains a backup keeps
+// it, which is no error. about is told each deletion as it is done.
+func Prune(ctx context.Context, review Review, about func(Deletion)) error {
 	var problems []error
-	for i, s := range review.Stores {
-		if len(only) > 0 && !slices.Contains(only, s.Name) {
-			continue
+	for _, s := range review.Stores {
+		err := s.Err
+		if s.Open() {
+			err = s.prune(ctx, review.plan, about)
 		}
-		if s.Err != nil {
-			problems = append(problems, fmt.Errorf("store %s: %w", s.Name, s.Err))
-			continue
+		if err != nil && ctx.Err() != nil {
+			return interrupted(ctx, err)
 		}
-		if err := pruneStore(ctx, shelves[i], s, plan, about); err != nil {
-			if ctx.Err() != nil {
-				return interrupted(ctx, err)
-			}
+		if err != nil {
 			problems = append(problems, fmt.Errorf("store %s: %w", s.Name, err))
 		}
 	}
 	return errors.Join(problems...)
 }
 
-func pruneStore(ctx context.Context, shelf Shelf, s StoreReview, plan PrunePlan, about func(Deletion)) error {
-	record := func(d Decided) archive.Prune {
-		return archive.Prune{Rule: d.rule, Why: d.Why, Time: plan.Now, Host: plan.Host, Who: plan.Who}
-	}
-	var changed []error
-	if s.Blocked == "" {
-		for _, d := range s.Decisions {
-			if d.Keep || d.ReadOnly {
-				continue
-			}
-			deletion := Deletion{Store: s.Name, Entry: d.Entry, Why: d.Why}
-			var err error
-			if d.Entry.Kind == archive.KindImported {
-				err = plan.RemoveImported(ctx, d.Entry, record(d))
-			} else {
-				deletion.Objects, err = shelf.Archive.Delete(ctx, d.Entry, record(d))
-			}
-			if errors.Is(err, store.ErrRetained) {
-				deletion.Held, deletion.Retained, err = true, retainedUntil(err), nil
-			}
-			deletion.Err = err
-			about(deletion)
-			if errors.Is(err, holdfast.ErrDifference) {
-				changed = append(changed, err) // a file that is not what was imported; the others are
-				continue
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-	for _, left := range s.Leftovers {
-		deletion := Deletion{Store: s.Name, Entry: left.Entry, Why: "left from a prune that was cut"}
-		rule := archive.PruneRetention
-		if !left.Pruned {
-			deletion.Why, rule = "left from a run that never ended", archive.PruneUnfinished
-		}
+func (s StoreReview) prune(ctx context.Context, plan PrunePlan, about func(Deletion)) error {
+	// remove deletes one backup and tells of it. What the store retains is told, and no error.
+	remove := func(entry archive.Entry, rule archive.PruneRule, why string) error {
+		deletion := Deletion{Store: s.Name, Entry: entry, Why: why}
+		record := archive.Prune{Rule: rule, Why: why, Time: plan.Now, Host: plan.Host, Who: plan.Who}
 		var err error
-		deletion.Objects, err = shelf.Archive.Delete(ctx, left.Entry, archive.Prune{Rule: rule, Why: deletion.Why, Time: plan.Now, Host: plan.Host, Who: plan.Who})
+		if entry.Kind == archive.KindImported {
+			err = plan.RemoveImported(ctx, entry, record)
+		} else {
+			deletion.Objects, err = s.archive.Delete(ctx, entry, record)
+		}
 		if errors.Is(err, store.ErrRetained) {
 			deletion.Held, deletion.Retained, err = true, retainedUntil(err), nil
 		}
 		deletion.Err = err
 		about(deletion)
+		return err
+	}
+	var changed []error
+	for _, d := range s.Decisions {
+		if d.Keep || d.ReadOnly {
+			continue
+		}
+		err := remove(d.Entry, d.rule, d.Why)
+		if errors.Is(err, holdfast.ErrDifference) {
+			changed = append(changed, err) // a file that is not what was imported; the others are
+			continue
+		}
 		if err != nil {
+			return err
+		}
+	}
+	for _, left := range s.Leftovers {
+		rule, why := archive.PruneUnfinished, "left from a run that never ended"
+		if left.Pruned {
+			rule, why = archive.PruneRetention, "left from a prune that was cut"
+		}
+		if err := remove(left.Entry, rule, why); err != nil {
 			return err
 		}
 	}

@@ -1,8 +1,10 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"holdfast/internal/archive"
 	"holdfast/internal/engine"
 	"holdfast/internal/retention"
+	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
 
@@ -44,7 +47,7 @@ func prune(t testing.TB, n int, shelves ...engine.Shelf) ([]engine.Deletion, eng
 		return nil, review, err
 	}
 	var deleted []engine.Deletion
-	err = engine.Prune(t.Context(), shelves, review, p, nil, func(d engine.Deletion) { deleted = append(deleted, d) })
+	err = engine.Prune(t.Context(), review, func(d engine.Deletion) { deleted = append(deleted, d) })
 	return deleted, review, err
 }
 
@@ -246,6 +249,107 @@ func TestPruneIsBlocked(t *testing.T) {
 			deleted, review, err := prune(t, 6, k.shelf("main", retention.Rule{Daily: 2}))
 			if err != nil || review.Stores[0].Blocked == "" || len(deleted) != 0 || !slices.Equal(k.memory.Names(), before) {
 				t.Errorf("blocked %q, deleted %v, error %v", review.Stores[0].Blocked, deleted, err)
+			}
+		})
+	}
+}
+
+// A clock that jumps makes everything look old, also what a run is writing now.
+func TestAClockThatJumpsDeletesNothing(t *testing.T) {
+	k := newKit(t)
+	k.daily(t, 6)
+	for _, name := range []string{"data/job/20260601T000000Z.aaaaaaaaaa/one.tar.zst.age", "data/job/20260706T115900Z.bbbbbbbbbb/one.tar.zst.age"} {
+		if err := k.memory.Put(t.Context(), name, strings.NewReader("half")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := k.memory.Names()
+	deleted, review, err := prune(t, 365, k.shelf("main", retention.Rule{Daily: 2}))
+	if err != nil || review.Stores[0].Open() || len(deleted) != 0 || !slices.Equal(k.memory.Names(), before) {
+		t.Errorf("blocked %q, deleted %v, error %v", review.Stores[0].Blocked, deleted, err)
+	}
+	if n := len(review.Stores[0].Leftovers); n != 2 {
+		t.Errorf("%d leftovers are shown, want 2", n)
+	}
+}
+
+// guarded is a store that refuses to delete some manifests.
+type guarded struct {
+	*storetest.Memory
+	refusal func(name string) error // what a deletion of a manifest fails with
+	asked   func(name string) error // what a question for its lock is answered with
+}
+
+func (g guarded) Delete(ctx context.Context, name string) error {
+	if err := g.refusal(name); err != nil && strings.HasPrefix(name, "commits/") {
+		return fmt.Errorf("delete %s: %w", name, err)
+	}
+	return g.Memory.Delete(ctx, name)
+}
+
+func (g guarded) Retained(_ context.Context, name string) error { return g.asked(name) }
+
+// What a store refuses to delete, by a lock or for lack of a right, is a backup like any other: it is listed, whole, and mirrored on.
+func TestWhatAStoreRefusesToDeleteIsStillABackup(t *testing.T) {
+	base := newKit(t)
+	entries := base.daily(t, 6)
+	oldest := func(err error) func(string) error {
+		return func(name string) error {
+			if strings.Contains(name, string(entries[0].ID)) {
+				return err
+			}
+			return nil
+		}
+	}
+	none := oldest(nil)
+	until := start.AddDate(0, 1, 0)
+	for _, c := range []struct {
+		name           string
+		refusal, asked func(string) error
+		keep           bool // the review says so
+		why            string
+		recorded       bool
+		held           bool
+		fails          error
+	}{
+		{name: "a lock that is told", refusal: oldest(&store.RetainedError{Until: until}), asked: oldest(&store.RetainedError{Until: until}), keep: true, why: "locked by the store until 2026-08-01"},
+		{name: "a legal hold", refusal: oldest(&store.RetainedError{}), asked: oldest(&store.RetainedError{}), keep: true, why: "locked by the store"},
+		{name: "a lock that cannot be asked for", refusal: oldest(&store.RetainedError{Until: until}), asked: none, recorded: true, held: true},
+		{name: "no right to delete", refusal: oldest(fs.ErrPermission), asked: none, recorded: true, fails: fs.ErrPermission},
+		{name: "no answer to the question", refusal: none, asked: oldest(errBroken), fails: errBroken},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := base.on(base.memory.Clone())
+			shelf := k.shelf("main", retention.Rule{Daily: 2})
+			shelf.Archive = archive.New(store.New(guarded{k.memory, c.refusal, c.asked}, store.Options{Attempts: 1}), k.options)
+			deleted, review, err := prune(t, 6, shelf)
+			if !errors.Is(err, c.fails) {
+				t.Errorf("error %v, want %v", err, c.fails)
+			}
+			if c.asked(string(entries[0].ID)) == nil || c.keep {
+				if d := review.Stores[0].Decisions[0]; d.Entry.ID != entries[0].ID || d.Keep != c.keep || c.why != "" && d.Why != c.why {
+					t.Errorf("decided %+v, want %v because %q", d, c.keep, c.why)
+				}
+			}
+			held := slices.ContainsFunc(deleted, func(d engine.Deletion) bool { return d.Held && d.Entry.ID == entries[0].ID && d.Retained.Equal(until) })
+			if held != c.held {
+				t.Errorf("told to be held: %v, want %v", held, c.held)
+			}
+			recorded, err := k.archive().Pruned(t.Context(), "job")
+			if err != nil || recorded(entries[0]) != c.recorded {
+				t.Errorf("recorded %v, want %v; error %v", recorded(entries[0]), c.recorded, err)
+			}
+			k.mustVerify(t)
+			box := k.on(storetest.NewMemory(t))
+			if _, err := mirror(t, k, box); err != nil {
+				t.Fatal(err)
+			}
+			if got := ids(box.list(t)); !slices.Contains(got, entries[0].ID) || !slices.Equal(got, ids(k.list(t))) {
+				t.Errorf("mirrored %v of %v", got, ids(k.list(t)))
+			}
+			// A mirror that refused keeps getting what it lacks of it, and nothing when it lacks nothing.
+			if done, err := mirror(t, box, k); err != nil || done.Backups != 0 {
+				t.Errorf("back: %+v, error %v", done, err)
 			}
 		})
 	}

@@ -258,8 +258,11 @@ func (s *shelf) protect(d *decider) {
 			}
 			keep(b, text)
 		}
-		if until := s.Copies[b.ID].Retained; until.After(d.in.Now) {
-			once(b, "locked by the store until "+until.In(s.Policy.zone()).Format(time.DateOnly))
+		switch c := s.Copies[b.ID]; {
+		case c.Locked && c.LockedUntil.IsZero():
+			once(b, "locked by the store")
+		case c.Locked && c.LockedUntil.After(d.in.Now):
+			once(b, "locked by the store until "+c.LockedUntil.In(s.Policy.zone()).Format(time.DateOnly))
 		}
 	}
 }

@@ -7,7 +7,7 @@
 // Its laws, each held against random histories by a test:
 //   - Of each store, never the newest complete backup, nor the newest proven one.
 //   - Never the last good copy anywhere of a backup that some store's policy keeps. A store that cannot be reached counts as holding
-//     nothing, and a partial or damaged copy as none.
+//     nothing, and a damaged copy as none.
 //   - Nothing at all while the newest run has failed, the newest complete backup is older than twice its interval, a backup is
 //     from the future, or the history has a gap that looks like a clock which jumped. Force overrides these, and only these.
 //   - Never what is pinned, locked by its store, or younger than MinAge.
@@ -58,7 +58,6 @@ type Policy struct {
 // Backup is one backup, whichever stores have it.
 type Backup struct {
 	ID          holdfast.BackupID
-	Job         holdfast.JobName
 	Kind        Kind
 	Time        time.Time
 	Complete    bool
@@ -71,10 +70,10 @@ type Backup struct {
 
 // Copy is what a store has of a backup.
 type Copy struct {
-	Present  bool
-	Partial  bool
-	Damaged  bool      // a verification found a difference
-	Retained time.Time // the store refuses to delete it before; zero: not known, or it does not
+	Present     bool      // with its manifest: what is still being copied is no copy
+	Damaged     bool      // a verification found a difference
+	Locked      bool      // the store refuses to delete it
+	LockedUntil time.Time // zero: it does not say until when
 }
 
 // Store is one store of the job.
@@ -93,7 +92,6 @@ type Run struct {
 
 // Input is all that a decision depends on.
 type Input struct {
-	Job     holdfast.JobName
 	Now     time.Time
 	Backups []Backup // of all stores together
 	Stores  []Store

@@ -31,7 +31,7 @@ func id(n int) holdfast.BackupID { return holdfast.BackupID(fmt.Sprintf("b%09d",
 func every(step time.Duration, from time.Time, n int) []retention.Backup {
 	var all []retention.Backup
 	for i := range n {
-		all = append(all, retention.Backup{ID: id(i), Job: "app", Kind: retention.Full, Time: from.Add(time.Duration(i) * step), Complete: true})
+		all = append(all, retention.Backup{ID: id(i), Kind: retention.Full, Time: from.Add(time.Duration(i) * step), Complete: true})
 	}
 	return all
 }
@@ -46,7 +46,7 @@ func one(policy retention.Policy, backups []retention.Backup) retention.Input {
 			now = b.Time
 		}
 	}
-	return retention.Input{Job: "app", Now: now.Add(time.Minute), Backups: backups, Stores: []retention.Store{store}}
+	return retention.Input{Now: now.Add(time.Minute), Backups: backups, Stores: []retention.Store{store}}
 }
 
 // kept are the times that a plan keeps in its first store.
@@ -78,7 +78,7 @@ func live(t testing.TB, policy retention.Policy, from time.Time, days int, hours
 	for d := range days {
 		for _, hour := range hours {
 			at := time.Date(from.Year(), from.Month(), from.Day()+d, hour, 0, 0, 0, from.Location())
-			backups = append(backups, retention.Backup{ID: id(n), Job: "app", Kind: retention.Full, Time: at, Complete: true})
+			backups = append(backups, retention.Backup{ID: id(n), Kind: retention.Full, Time: at, Complete: true})
 			n++
 			in = one(policy, backups)
 			in.Deleted = deleted
@@ -217,7 +217,7 @@ func TestWhy(t *testing.T) {
 	backups[39].Complete = false
 	backups[38].DrillFailed = true
 	in := one(retention.Policy{Default: retention.Rule{Daily: 3, Weekly: 2}}, backups)
-	in.Stores[0].Copies[id(14)] = retention.Copy{Present: true, Retained: in.Now.Add(48 * time.Hour)}
+	in.Stores[0].Copies[id(14)] = retention.Copy{Present: true, Locked: true, LockedUntil: in.Now.Add(48 * time.Hour)}
 	in.Stores[0].Copies[id(15)] = retention.Copy{Present: true, Damaged: true}
 	why := map[int]string{}
 	for i, d := range retention.Decide(in).Stores[0].Decisions {
@@ -338,13 +338,13 @@ func history(t *rapid.T) retention.Input {
 		}
 		zones = append(zones, z)
 	}
-	in := retention.Input{Job: "app", Force: rapid.Bool().Draw(t, "force")}
+	in := retention.Input{Force: rapid.Bool().Draw(t, "force")}
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(rapid.IntRange(0, 300*24).Draw(t, "begin")) * time.Hour)
 	steps := []time.Duration{time.Minute, time.Hour, day, day, day, 3 * day, 40 * day, 400 * day, -2 * time.Hour, -300 * day}
 	kinds := []retention.Kind{retention.Full, retention.Full, retention.Hourly, retention.Manual, retention.Safety, retention.Imported}
 	for i := range rapid.IntRange(0, 60).Draw(t, "backups") {
 		in.Backups = append(in.Backups, retention.Backup{
-			ID: id(i), Job: "app", Time: at, Kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
+			ID: id(i), Time: at, Kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
 			Complete: rapid.IntRange(0, 5).Draw(t, "complete") > 0, Proven: rapid.IntRange(0, 6).Draw(t, "proven") == 0,
 			DrillFailed: rapid.IntRange(0, 9).Draw(t, "failed") == 0, Pinned: rapid.IntRange(0, 15).Draw(t, "pinned") == 0,
 			Superseded: rapid.IntRange(0, 15).Draw(t, "superseded") == 0,
@@ -377,10 +377,12 @@ func history(t *rapid.T) retention.Input {
 				continue
 			}
 			c := retention.Copy{Present: rapid.IntRange(0, 6).Draw(t, "present") > 0}
-			c.Partial = !c.Present && rapid.Bool().Draw(t, "partial")
 			c.Damaged = c.Present && rapid.IntRange(0, 9).Draw(t, "damaged") == 0
 			if c.Present && rapid.IntRange(0, 12).Draw(t, "locked") == 0 {
-				c.Retained = in.Now.Add(time.Duration(rapid.IntRange(-5, 5).Draw(t, "until")) * day)
+				c.Locked = true
+				if days := rapid.IntRange(-5, 5).Draw(t, "until"); days != 0 {
+					c.LockedUntil = in.Now.Add(time.Duration(days) * day)
+				}
 			}
 			s.Copies[b.ID] = c
 		}
@@ -460,7 +462,8 @@ func TestLaws(t *testing.T) {
 				if d.Keep {
 					continue
 				}
-				if d.Pinned || in.Stores[i].Copies[d.ID].Retained.After(in.Now) {
+				c := in.Stores[i].Copies[d.ID]
+				if d.Pinned || c.Locked && (c.LockedUntil.IsZero() || c.LockedUntil.After(in.Now)) {
 					t.Fatalf("%s: %s goes and is pinned or locked", s.Store, d.ID)
 				}
 				if in.Now.Sub(d.Time) < day {

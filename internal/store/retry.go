@@ -273,6 +273,18 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	return s.retrier.Do(ctx, func() (bool, error) { return true, s.driver.Delete(ctx, name) })
 }
 
+// Retained is [Retainer.Retained], and nil where the driver knows of no locks.
+func (s *Store) Retained(ctx context.Context, name string) error {
+	retainer, is := s.driver.(Retainer)
+	if !is {
+		return nil
+	}
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	return s.retrier.Do(ctx, func() (bool, error) { return true, retainer.Retained(ctx, name) })
+}
+
 // ReadAll returns the whole object, and fails when it has more than limit bytes: what comes from a store decides
 // nothing about memory.
 func (s *Store) ReadAll(ctx context.Context, name string, limit int64) ([]byte, error) {

@@ -136,6 +136,13 @@ type Spacer interface {
 	Free(ctx context.Context) (int64, error)
 }
 
+// Retainer is a Driver whose store may refuse to delete an object for a time.
+type Retainer interface {
+	// Retained is a [RetainedError] when the store would refuse to delete name now, and nil when it would not or when it cannot be
+	// asked.
+	Retained(ctx context.Context, name string) error
+}
+
 // Janitor is a Driver whose store collects what calls that were cut left behind, such as parts of uploads.
 type Janitor interface {
 	// Sweep removes what is older than age and returns how much it removed, with a name for what that was.

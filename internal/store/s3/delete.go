@@ -66,10 +66,21 @@ func (d *Driver) deleteVersion(ctx context.Context, key string, id *string) erro
 
 // retained tells a lock from other refusals: servers name it by different codes, so that the object itself is asked.
 func (d *Driver) retained(ctx context.Context, key string, id *string, refusal error) error {
-	if s := status(refusal); s < 400 || s >= 500 {
+	if !declined(refusal) {
 		return nil
 	}
 	// What cannot be asked is no lock: then the refusal is all that is known.
+	if err := d.lock(ctx, key, id); errors.Is(err, store.ErrRetained) {
+		return err
+	}
+	return nil
+}
+
+// declined reports whether the server answered that it will not.
+func declined(err error) bool { return status(err) >= 400 && status(err) < 500 }
+
+// lock is the store.RetainedError of a version that a lock or a legal hold protects now.
+func (d *Driver) lock(ctx context.Context, key string, id *string) error {
 	head, err := do(ctx, d, d.client.HeadObject, &s3.HeadObjectInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id})
 	if err == nil && head.ObjectLockLegalHoldStatus == types.ObjectLockLegalHoldStatusOn {
 		return &store.RetainedError{}
@@ -80,15 +91,33 @@ func (d *Driver) retained(ctx context.Context, key string, id *string, refusal e
 	}
 	if until == nil { // versitygw tells of old versions only so
 		in := &s3.GetObjectRetentionInput{Bucket: d.bucket, Key: aws.String(key), VersionId: id}
-		lock, err := do(ctx, d, d.client.GetObjectRetention, in)
-		if err == nil && lock.Retention != nil {
+		var lock *s3.GetObjectRetentionOutput
+		if lock, err = do(ctx, d, d.client.GetObjectRetention, in); err == nil && lock.Retention != nil {
 			until = lock.Retention.RetainUntilDate
 		}
+	}
+	if err != nil && !declined(err) && !unsupported(err) {
+		return err
 	}
 	if until != nil && until.After(d.opt.Now()) {
 		return &store.RetainedError{Until: *until}
 	}
 	return nil
+}
+
+// Retained asks for the lock of the version that name stands for. Buckets without versions have no locks.
+func (d *Driver) Retained(ctx context.Context, name string) error {
+	if err := store.CheckName(name); err != nil {
+		return err
+	}
+	id, err := d.object(ctx, d.key(name))
+	if err == nil && id != nil {
+		err = d.lock(ctx, d.key(name), id)
+	}
+	if err != nil && !errors.Is(err, store.ErrRetained) {
+		return fmt.Errorf("ask for the lock of %s: %w", name, err)
+	}
+	return err
 }
 
 // Sweep gives up uploads in parts that were begun longer ago than age and never completed.

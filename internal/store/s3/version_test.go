@@ -247,16 +247,19 @@ func TestLock(t *testing.T) {
 				for _, size := range []int{10, part + 10} {
 					name := map[bool]string{false: "whole", true: "parts"}[size > part]
 					put(t, d, name, sample(size, 1))
-					err := d.Delete(t.Context(), name)
-					var retained *store.RetainedError
-					if !errors.As(err, &retained) || (time.Until(retained.Until)-time.Hour).Abs() > 10*time.Minute {
-						t.Errorf("Delete of a locked object: %v, want a RetainedError of an hour", err)
+					for what, err := range map[string]error{"Retained": d.Retained(t.Context(), name), "Delete": d.Delete(t.Context(), name)} {
+						var retained *store.RetainedError
+						if !errors.As(err, &retained) || (time.Until(retained.Until)-time.Hour).Abs() > 10*time.Minute {
+							t.Errorf("%s of a locked object: %v, want a RetainedError of an hour", what, err)
+						}
 					}
 					wantObject(t, d, name, sample(size, 1))
 				}
 				i.delete("whole")
-				if err := d.Delete(t.Context(), "whole"); !errors.Is(err, store.ErrRetained) {
-					t.Errorf("Delete of a locked object behind a marker: %v, want ErrRetained", err)
+				for what, err := range map[string]error{"Retained": d.Retained(t.Context(), "whole"), "Delete": d.Delete(t.Context(), "whole")} {
+					if !errors.Is(err, store.ErrRetained) {
+						t.Errorf("%s of a locked object behind a marker: %v, want ErrRetained", what, err)
+					}
 				}
 				wantObject(t, d, "whole", sample(10, 1))
 				_, err := i.client.PutObjectLegalHold(t.Context(), &awss3.PutObjectLegalHoldInput{
@@ -265,9 +268,20 @@ func TestLock(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				var retained *store.RetainedError
-				if err := d.Delete(t.Context(), "parts"); !errors.As(err, &retained) || !retained.Until.IsZero() {
-					t.Errorf("Delete under a legal hold: %v, want a RetainedError without an end", err)
+				for what, err := range map[string]error{"Retained": d.Retained(t.Context(), "parts"), "Delete": d.Delete(t.Context(), "parts")} {
+					var retained *store.RetainedError
+					if !errors.As(err, &retained) || !retained.Until.IsZero() {
+						t.Errorf("%s under a legal hold: %v, want a RetainedError without an end", what, err)
+					}
+				}
+				if err := d.Retained(t.Context(), "missing"); err == nil || errors.Is(err, store.ErrRetained) {
+					t.Errorf("Retained of a missing object: %v", err)
+				}
+				opt.LockMode, opt.LockFor, opt.Prefix = "", 0, "free"
+				free := open(t, opt)
+				put(t, free, "object", sample(10, 1))
+				if err := free.Retained(t.Context(), "object"); err != nil {
+					t.Errorf("Retained of an object that nothing locks: %v", err)
 				}
 			})
 		}
