@@ -67,7 +67,7 @@ var (
 // manifest keeps the whole backup, and the error is its store.ErrRetained. Deleted objects are counted also when it fails.
 // What an earlier Delete left is deleted by a further one, and Leftovers finds it.
 func (a *Archive) Delete(ctx context.Context, entry Entry, p Prune) (int, error) {
-	err := a.RecordPrune(ctx, entry, p)
+	_, err := a.RecordPrune(ctx, entry, p)
 	// A full store is what a prune is for: there the record follows what makes room for it.
 	full := errors.Is(err, store.ErrFull)
 	if err != nil && !full {
@@ -75,7 +75,7 @@ func (a *Archive) Delete(ctx context.Context, entry Entry, p Prune) (int, error)
 	}
 	deleted, err := a.deleteObjects(ctx, entry)
 	if err == nil && full {
-		err = a.RecordPrune(ctx, entry, p)
+		_, err = a.RecordPrune(ctx, entry, p)
 	}
 	return deleted, err
 }
@@ -85,24 +85,35 @@ func (a *Archive) Retained(ctx context.Context, entry Entry) error {
 	return a.store.Retained(ctx, entry.commitName())
 }
 
-// RecordPrune stores the record that a backup is deleted from this store, unless there is one.
-func (a *Archive) RecordPrune(ctx context.Context, entry Entry, p Prune) error {
+// RecordPrune stores the record that a backup is deleted from this store, unless there is one, and returns its object's name.
+func (a *Archive) RecordPrune(ctx context.Context, entry Entry, p Prune) (string, error) {
 	if a.opt.Signer == nil {
-		return errNoSigner()
+		return "", errNoSigner()
 	}
 	p.Format, p.ID, p.Job, p.Backup, p.Version = pruneFormat, holdfast.NewBackupID(), entry.Job, entry.ID, a.opt.Version
 	p.Time = p.Time.UTC().Truncate(time.Second)
 	p.Signer = a.opt.Signer.PublicKey().Fingerprint()
 	for object, err := range a.store.List(ctx, prunePrefix+entry.key()+"/") {
 		if err != nil {
-			return fmt.Errorf("look for a record of a prune of %s: %w", entry.ID, err)
+			return "", fmt.Errorf("look for a record of a prune of %s: %w", entry.ID, err)
 		}
 		if pruneRecordRule.MatchString(object.Name) {
-			return nil
+			return object.Name, nil
 		}
 	}
-	name := pruneEntry{Time: p.Time, Rule: p.Rule, ID: p.ID}
-	return a.putRecord(ctx, signedRecord{"prune " + string(p.ID), pruneNamespace, func(suffix string) string { return entry.pruneName(name, suffix) }}, &p)
+	record := pruneEntry{Time: p.Time, Rule: p.Rule, ID: p.ID}
+	name := func(suffix string) string { return entry.pruneName(record, suffix) }
+	return name("json"), a.putRecord(ctx, signedRecord{"prune " + string(p.ID), pruneNamespace, name}, &p)
+}
+
+// HasRecord reports whether an object of that name is in this store.
+func (a *Archive) HasRecord(ctx context.Context, name string) (bool, error) {
+	for object, err := range a.store.List(ctx, name) {
+		if err != nil || object.Name == name {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // Pruned tells of which backups of a job (or of all, for "") a record says that they are deleted from this store.

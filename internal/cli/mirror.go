@@ -15,7 +15,6 @@ import (
 	"holdfast/internal/engine"
 	"holdfast/internal/journal"
 	"holdfast/internal/report"
-	"holdfast/internal/seal"
 )
 
 func (a *app) mirrorCommand() *cobra.Command {
@@ -179,6 +178,9 @@ func (a *app) copies(ctx context.Context, cfg *config.Config, r route, repo *arc
 }
 
 func (a *app) copyTo(ctx context.Context, cfg *config.Config, r route, repo *archive.Archive, store config.Store, with access) (engine.Mirrored, error) {
+	if storeAddress(store) == storeAddress(r.from) {
+		return engine.Mirrored{}, holdfast.WithHint(fmt.Errorf("%w: %s is the same place as %s", holdfast.ErrUsage, store.Name, r.from.Name), "a copy must be in another place")
+	}
 	to, err := a.destinationStore(ctx, store, with)
 	if err != nil {
 		return engine.Mirrored{}, err
@@ -201,9 +203,13 @@ func (a *app) showCopies(r route, store config.Store, done engine.Mirrored, err 
 }
 
 // mirrorJob copies a job's backups to its mirrors after a run.
-func (a *app) mirrorJob(ctx context.Context, cfg *config.Config, job config.Job, repo *archive.Archive, signer *seal.Signer, create bool) error {
+func (a *app) mirrorJob(ctx context.Context, cfg *config.Config, job config.Job, repo *archive.Archive, create bool) error {
 	if len(job.Mirrors) == 0 {
 		return nil
+	}
+	signer, err := a.signer(cfg)
+	if err != nil {
+		return err
 	}
 	return a.copies(ctx, cfg, route{job.Name, job.Store, job.Mirrors}, repo, access{signer: signer, create: create})
 }

@@ -259,11 +259,16 @@ func (r *reader) completeMirrors(d *draft, j *draftJob, path string) {
 			}
 			slices.Sort(known)
 			r.fault(l.at, "%s.mirrors: unknown store %q; %s", path, l.text, allowed(l.text, known))
-		case store.Name == j.Store.Name && j.store.at.line == 0 && l.at.line > 0:
+		case store.Address() == j.Store.Address() && j.store.at.line == 0 && l.at.line > 0:
 			// A flag or a variable made a mirror the first store, for this once.
 		case store.Name == j.Store.Name:
 			r.fault(l.at, "%s.mirrors: %q is the job's own store; a mirror is another one", path, l.text)
 		default:
+			for _, other := range append([]Store{j.Store}, j.Mirrors...) {
+				if other.Address() == store.Address() {
+					r.fault(l.at, "%s.mirrors: %q is the same place as store %q, %s; a mirror is another one", path, l.text, other.Name, store.Address())
+				}
+			}
 			j.Mirrors = append(j.Mirrors, store)
 		}
 	}

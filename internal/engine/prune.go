@@ -47,6 +47,7 @@ type Review struct {
 	Stores   []StoreReview
 	Warnings []error // what was not believed: it counts for nothing, which can only keep more
 	plan     PrunePlan
+	shelves  []Shelf // all of them, also those that [Review.Only] leaves out
 }
 
 // Only is the review of those stores that are named, and with no name the whole.
@@ -111,7 +112,7 @@ type pruning struct {
 // ReviewPrune decides what retention no longer keeps of a job, in each of its stores. Proofs and pins that a decision would lean on
 // are read and their signatures checked: a name alone deletes nothing.
 func ReviewPrune(ctx context.Context, shelves []Shelf, plan PrunePlan) (Review, error) {
-	p := &pruning{plan: plan, shelves: shelves, merged: map[holdfast.BackupID]archive.Entry{}, review: Review{plan: plan}}
+	p := &pruning{plan: plan, shelves: shelves, merged: map[holdfast.BackupID]archive.Entry{}, review: Review{plan: plan, shelves: shelves}}
 	input := retention.Input{Now: plan.Now, Force: plan.Force}
 	var failed time.Time
 	for i, shelf := range shelves {
@@ -445,7 +446,7 @@ func Prune(ctx context.Context, review Review, about func(Deletion)) error {
 	for _, s := range review.Stores {
 		err := s.Err
 		if s.Open() {
-			err = s.prune(ctx, review.plan, about)
+			err = s.prune(ctx, review, about)
 		}
 		if err != nil && ctx.Err() != nil {
 			return interrupted(ctx, err)
@@ -457,7 +458,28 @@ func Prune(ctx context.Context, review Review, about func(Deletion)) error {
 	return errors.Join(problems...)
 }
 
-func (s StoreReview) prune(ctx context.Context, plan PrunePlan, about func(Deletion)) error {
+// apart fails when a record that was written into one store shows in another: under two names for one place the last copy would look
+// like one of two.
+func (r Review) apart(ctx context.Context, s StoreReview, record string) error {
+	for _, other := range r.shelves {
+		if other.Archive == nil || other.Archive == s.archive {
+			continue
+		}
+		same, err := other.Archive.HasRecord(ctx, record)
+		if err != nil {
+			return fmt.Errorf("look whether store %s is another place: %w", other.Name, err)
+		}
+		if same {
+			return holdfast.WithHint(fmt.Errorf("%w: stores %s and %s are one place: what is written into one shows in the other, so that nothing was deleted", holdfast.ErrUsage, s.Name, other.Name),
+				"let each store of a job be a place of its own")
+		}
+	}
+	return nil
+}
+
+func (s StoreReview) prune(ctx context.Context, review Review, about func(Deletion)) error {
+	plan := review.plan
+	checked := len(review.shelves) == 1
 	// remove deletes one backup and tells of it. What the store retains is told, and no error.
 	remove := func(entry archive.Entry, rule archive.PruneRule, why string) error {
 		deletion := Deletion{Store: s.Name, Entry: entry, Why: why}
@@ -466,7 +488,15 @@ func (s StoreReview) prune(ctx context.Context, plan PrunePlan, about func(Delet
 		if entry.Kind == archive.KindImported {
 			err = plan.RemoveImported(ctx, entry, record)
 		} else {
-			deletion.Objects, err = s.archive.Delete(ctx, entry, record)
+			if !checked {
+				var name string
+				if name, err = s.archive.RecordPrune(ctx, entry, record); err == nil {
+					err, checked = review.apart(ctx, s, name), true
+				}
+			}
+			if err == nil || errors.Is(err, store.ErrFull) { // a full store is what a prune is for
+				deletion.Objects, err = s.archive.Delete(ctx, entry, record)
+			}
 		}
 		if errors.Is(err, store.ErrRetained) {
 			deletion.Held, deletion.Retained, err = true, retainedUntil(err), nil

@@ -390,3 +390,17 @@ func TestRunsThatNeverEndedAreCollectedAfterAWeek(t *testing.T) {
 		t.Error("what may still be written is gone")
 	}
 }
+
+// Two names for one place would make the last copy look like one of two.
+func TestOnePlaceUnderTwoNamesLosesNothing(t *testing.T) {
+	k := newKit(t)
+	entries := k.daily(t, 6)
+	deleted, _, err := prune(t, 6, k.shelf("main", retention.Rule{Daily: 3}), k.shelf("box", retention.Rule{Daily: 1}))
+	if !errors.Is(err, holdfast.ErrUsage) || !strings.Contains(err.Error(), "stores main and box are one place") {
+		t.Errorf("error %v", err)
+	}
+	if got := ids(k.list(t)); !slices.Equal(got, ids(entries)) {
+		t.Errorf("left are %v of %v; deleted %v", got, ids(entries), deleted)
+	}
+	k.mustVerify(t)
+}
