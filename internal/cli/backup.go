@@ -96,60 +96,14 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	if err := a.catchUp(ctx, cfg, job, lock); err != nil {
-		return err
-	}
-	if err := cfg.MaySeal(job.Name); err != nil {
-		return err
-	}
-	sources, err := a.namedSources(ctx, cfg, job.Sources)
-	if err != nil {
-		return err
-	}
-	opt, err := sealing(ctx, job)
-	if err != nil {
-		return err
-	}
-	signer, err := a.signer(cfg)
-	if err != nil {
-		return err
-	}
-	repo, err := a.repository(ctx, job.Store, access{seal: opt, signer: signer, create: run.create})
-	if err != nil {
-		return err
-	}
-	if err := a.cleanUp(ctx, repo, lock); err != nil {
-		return err
-	}
-	if err := a.checkRoom(ctx, job, repo, run.create); err != nil {
-		return err
-	}
 	began := a.Now()
-	made := false
-	var result engine.Result
-	err = a.around(ctx, cfg, job, hook.Backup, "", lock, func(ctx context.Context) (holdfast.BackupID, error) {
-		var err error
-		result, err = engine.Backup(ctx, repo, engine.Plan{
-			Job: job.Name, Host: cfg.Host, Kind: run.kind, Reason: run.reason, Sources: sources, Now: began,
-			Begun: func(entry archive.Entry) error { return lock.Begun(entry) },
-		}, a.printer.observe)
-		if err != nil && !errors.Is(err, holdfast.ErrIncomplete) {
-			return "", err
-		}
-		made = true
-		if endErr := lock.Ended(); endErr != nil {
-			return result.Entry.ID, endErr
-		}
-		a.showResult(result, a.Now().Sub(began))
-		return result.Entry.ID, err
-	})
-	a.noteBackup(cfg, job, run, result, made, a.Now().Sub(began), err)
-	places := append([]config.Store{job.Store}, job.Mirrors...)
-	defer a.carryJournal(context.WithoutCancel(ctx), cfg, places)
-	if !made {
-		if a.recordFailure(ctx, cfg, job, repo, began, err) && ctx.Err() == nil {
+	done, err := a.makeBackup(ctx, cfg, job, run, lock, began)
+	a.noteBackup(cfg, job, run, done, a.Now().Sub(began), err)
+	defer a.carryJournal(context.WithoutCancel(ctx), cfg, append([]config.Store{job.Store}, job.Mirrors...))
+	if !done.made {
+		if repo := a.recordFailure(ctx, cfg, job, began, err); repo != nil && ctx.Err() == nil {
 			// Mirrors get the record of it too, and what an earlier run did not bring there.
-			err = errors.Join(err, a.mirrorJob(ctx, cfg, job, repo, signer, false))
+			err = errors.Join(err, a.mirrorJob(ctx, cfg, job, repo, false))
 		}
 		return err
 	}
@@ -157,11 +111,67 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 		return err
 	}
 	// The application runs again by now: copies may take their time.
-	err = errors.Join(err, a.mirrorJob(ctx, cfg, job, repo, signer, run.create))
+	err = errors.Join(err, a.mirrorJob(ctx, cfg, job, done.repo, run.create))
 	if run.prune && ctx.Err() == nil {
 		err = errors.Join(err, a.pruneAfter(ctx, cfg, job))
 	}
 	return err
+}
+
+// ranBackup is what a run came to.
+type ranBackup struct {
+	repo   *archive.Archive
+	result engine.Result
+	made   bool // there is a backup, maybe an incomplete one
+}
+
+// makeBackup makes the backup in the job's store, and does whatever must go before.
+func (a *app) makeBackup(ctx context.Context, cfg *config.Config, job config.Job, run backupRun, lock *joblock.Lock, began time.Time) (done ranBackup, err error) {
+	if err := a.catchUp(ctx, cfg, job, lock); err != nil {
+		return done, err
+	}
+	if err := cfg.MaySeal(job.Name); err != nil {
+		return done, err
+	}
+	sources, err := a.namedSources(ctx, cfg, job.Sources)
+	if err != nil {
+		return done, err
+	}
+	opt, err := sealing(ctx, job)
+	if err != nil {
+		return done, err
+	}
+	signer, err := a.signer(cfg)
+	if err != nil {
+		return done, err
+	}
+	done.repo, err = a.repository(ctx, job.Store, access{seal: opt, signer: signer, create: run.create})
+	if err != nil {
+		return done, err
+	}
+	if err := a.cleanUp(ctx, done.repo, lock); err != nil {
+		return done, err
+	}
+	if err := a.checkRoom(ctx, job, done.repo, run.create); err != nil {
+		return done, err
+	}
+	err = a.around(ctx, cfg, job, hook.Backup, "", lock, func(ctx context.Context) (holdfast.BackupID, error) {
+		var err error
+		done.result, err = engine.Backup(ctx, done.repo, engine.Plan{
+			Job: job.Name, Host: cfg.Host, Kind: run.kind, Reason: run.reason, Sources: sources, Now: began,
+			Begun: func(entry archive.Entry) error { return lock.Begun(entry) },
+		}, a.printer.observe)
+		if err != nil && !errors.Is(err, holdfast.ErrIncomplete) {
+			return "", err
+		}
+		done.made = true
+		if endErr := lock.Ended(); endErr != nil {
+			return done.result.Entry.ID, endErr
+		}
+		a.showResult(done.result, a.Now().Sub(began))
+		return done.result.Entry.ID, err
+	})
+	return done, err
 }
 
 // checkRoom refuses to begin a backup that its store most likely has no room for: the newest one says how much it will be.
@@ -195,33 +205,47 @@ func (a *app) checkRoom(ctx context.Context, job config.Job, repo *archive.Archi
 }
 
 // noteBackup records the run in the journal.
-func (a *app) noteBackup(cfg *config.Config, job config.Job, run backupRun, result engine.Result, made bool, took time.Duration, err error) {
+func (a *app) noteBackup(cfg *config.Config, job config.Job, run backupRun, done ranBackup, took time.Duration, err error) {
 	event := journal.BackupCreated
 	switch {
-	case !made:
+	case !done.made:
 		event = journal.BackupFailed
-	case !result.Manifest.Complete:
+	case !done.result.Manifest.Complete:
 		event = journal.BackupIncomplete
 	}
 	a.note(cfg, event, err, func(r *journal.Record) {
-		r.Job, r.Store, r.Reason, r.Backup, r.Detail = job.Name, job.Store.Name, run.reason, result.Entry.ID, run.kind
+		r.Job, r.Store, r.Reason, r.Backup, r.Detail = job.Name, job.Store.Name, run.reason, done.result.Entry.ID, run.kind
 		r.Figures = map[string]float64{"seconds": took.Seconds()}
-		if made {
-			r.Figures["bytes"], r.Figures["items"] = float64(result.Entry.Size), float64(len(result.Manifest.Items))
+		if done.made {
+			r.Figures["bytes"], r.Figures["items"] = float64(done.result.Entry.Size), float64(len(done.result.Manifest.Items))
 		}
 	})
 }
 
-// recordFailure leaves word in the store of a run that made nothing, for whoever prunes from elsewhere. A store that does not take
-// it is why the run failed, mostly, and no second error. It reports whether the store took it.
-func (a *app) recordFailure(ctx context.Context, cfg *config.Config, job config.Job, repo *archive.Archive, began time.Time, cause error) bool {
+// recordFailure leaves word of a run that made nothing, for whoever prunes from elsewhere: in the job's store, which is returned
+// then, and where that cannot be, in each mirror.
+func (a *app) recordFailure(ctx context.Context, cfg *config.Config, job config.Job, began time.Time, cause error) *archive.Archive {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTime)
 	defer cancel()
-	_, err := repo.PutFailedRun(ctx, job.Name, archive.Run{Time: began, Finished: a.Now(), Host: cfg.Host, Who: a.who(), Exit: exitCode(cause)})
-	if err != nil {
-		a.printer.warn("the store has no record of this failed run: " + holdfast.Sentence(err))
+	for i, place := range append([]config.Store{job.Store}, job.Mirrors...) {
+		s, err := a.openStore(ctx, place, false)
+		if err != nil {
+			continue // that is why the run failed, mostly, and no second error
+		}
+		var repo *archive.Archive
+		signer, err := a.signer(cfg)
+		if err == nil {
+			repo = a.archiveOn(s, access{signer: signer})
+			_, err = repo.PutFailedRun(ctx, job.Name, archive.Run{Time: began, Finished: a.Now(), Host: cfg.Host, Who: a.who(), Exit: exitCode(cause)})
+		}
+		switch {
+		case err != nil:
+			a.printer.warn(fmt.Sprintf("store %s has no record of this failed run: %s", place.Name, holdfast.Sentence(err)))
+		case i == 0:
+			return repo
+		}
 	}
-	return err == nil
+	return nil
 }
 
 // failureTime bounds how long a failed run tries to leave word.

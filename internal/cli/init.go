@@ -86,6 +86,9 @@ func (a *app) init(ctx context.Context, f *initFlags) error {
 	if err != nil {
 		return err
 	}
+	if kit.identity == "" {
+		a.about.Detail = "init; signing key " + signer.PublicKey().Fingerprint()
+	}
 	for _, place := range append([]config.Store{job.Store}, job.Mirrors...) {
 		if err := makeParent(place); err != nil {
 			return err
@@ -246,6 +249,7 @@ func (a *app) initKeys(ctx context.Context, f *initFlags, cfg *config.Config, jo
 	if err := writePrivate(k.identity, pair.file); err != nil {
 		return kit{}, err
 	}
+	a.about.Detail = "init; key " + pair.info.ID
 	job.Recipients = []config.Key{{Name: "ops", Recipients: []string{pair.recipient}, Holder: f.holder, Created: a.Now().UTC()}}
 	return k, nil
 }

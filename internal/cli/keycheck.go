@@ -121,6 +121,7 @@ func (a *app) checkEntry(ctx context.Context, cfg *config.Config, repo *archive.
 	if err != nil {
 		return err
 	}
+	a.about.Detail = strings.TrimPrefix(a.about.Detail+", "+string(entry.Job)+" by "+strings.Join(opened, " and "), ", ")
 	for _, key := range opened {
 		if record {
 			if _, err := repo.PutCheck(ctx, b, archive.Check{Key: key, Time: a.Now(), Host: cfg.Host, Who: a.who()}); err != nil {

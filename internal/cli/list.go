@@ -14,6 +14,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/archive"
+	"holdfast/internal/journal"
 	"holdfast/internal/report"
 	"holdfast/internal/seal"
 	"holdfast/internal/source"
@@ -178,7 +179,11 @@ func (a *app) showCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(cmd.Context(), repo, b, cfg.Identity != "" || f.passphrase != "" || !b.Entry.Sealed)
+			withFacts := cfg.Identity != "" || f.passphrase != "" || !b.Entry.Sealed
+			if withFacts {
+				a.about.Event = journal.Shown
+			}
+			return a.show(cmd.Context(), repo, b, withFacts)
 		},
 	}
 	f.add(cmd)

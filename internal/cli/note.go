@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,11 +66,11 @@ func (a *app) note(cfg *config.Config, event journal.Event, cause error, fill fu
 	}
 }
 
-// recordedCommands are the commands that are one record each. Backups, mirrors, prunes and pins record by themselves what they do.
+// recordedCommands are the commands that are one record each. `show` is one when it opens something. Backups, mirrors, prunes and pins record by themselves what they do.
 func recordedCommands() map[string]journal.Event {
 	return map[string]journal.Event{
 		"holdfast verify": journal.Verified, "holdfast drill": journal.Drilled, "holdfast restore": journal.Restored, "holdfast decrypt": journal.Decrypted,
-		"holdfast link": journal.Linked, "holdfast import": journal.Imported, "holdfast key new": journal.KeyCreated, "holdfast key import": journal.KeyImported,
+		"holdfast link": journal.Linked, "holdfast import": journal.Imported, "holdfast init": journal.KeyCreated, "holdfast key new": journal.KeyCreated, "holdfast key import": journal.KeyImported,
 		"holdfast key export": journal.KeyExported, "holdfast key rotate": journal.KeyRotation, "holdfast key check": journal.KeyChecked, "holdfast key reseal": journal.Resealed,
 	}
 }
@@ -77,8 +78,8 @@ func recordedCommands() map[string]journal.Event {
 // noteCommand records the command that ran, if it is one of those. What was refused before it was known what it is about is a slip of
 // the pen and no record; what was refused for a backup is.
 func (a *app) noteCommand(ctx context.Context, err error) {
-	event, recorded := recordedCommands()[a.ran]
-	if !recorded || a.cfg == nil {
+	event := cmp.Or(a.about.Event, recordedCommands()[a.ran])
+	if event == "" || a.cfg == nil {
 		return
 	}
 	if resultOf(err) == "refused" {
@@ -169,6 +170,9 @@ func (a *app) carryJournal(ctx context.Context, cfg *config.Config, places []con
 	j, err := a.openJournal(cfg)
 	if err != nil {
 		return // told when something was to be recorded
+	}
+	if !j.Signs() {
+		return // a machine that only reads keeps its records to itself
 	}
 	for _, place := range places {
 		s, err := a.openStore(ctx, place, false)

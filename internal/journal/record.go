@@ -28,6 +28,7 @@ const (
 	Drilled          Event = "DRILL"
 	Restored         Event = "RESTORE"
 	Decrypted        Event = "DECRYPT"
+	Shown            Event = "SHOW"
 	Linked           Event = "LINK"
 	Pruned           Event = "PRUNED"
 	PruneBlocked     Event = "PRUNE_BLOCKED"

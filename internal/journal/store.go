@@ -80,6 +80,9 @@ func (j *Journal) lines(do func(line []byte) error) error {
 // ErrFork: a store has other records than this journal under the same numbers. One of the two was set back or rewritten.
 var ErrFork = errors.New("the journal in the store and the one here have different records under one number")
 
+// Signs reports whether this journal has a key to sign what it pushes.
+func (j *Journal) Signs() bool { return j.opt.Signer != nil }
+
 // Push carries to a store the records that it lacks, and returns how many those are. It fails with holdfast.ErrDifference, and
 // [ErrFork] where that is so, when the store has records that this journal has not.
 func (j *Journal) Push(ctx context.Context, s *store.Store) (int, error) {
