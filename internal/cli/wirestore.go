@@ -226,5 +226,5 @@ func makeParent(cfg config.Store) error {
 
 // bucketPolicy is the least that a role needs at a bucket.
 func bucketPolicy(role string, where config.Store) ([]byte, error) {
-	return s3.Policy(role, where.S3.Bucket, where.S3.Prefix, where.S3.KMSKey)
+	return s3.Policy(role, where.S3.Bucket, where.S3.Prefix, where.S3.KMSKey, where.S3.Endpoint == "")
 }

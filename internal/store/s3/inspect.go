@@ -70,6 +70,9 @@ func ask[In, Out any](
 		return nil, err
 	}
 	fix := "let these credentials read the set-up of the bucket: `holdfast policy s3 writer` prints them"
+	if in.d.opt.Endpoint != "" {
+		fix = "look at it at the provider, or give these credentials the right where the server has such a one"
+	}
 	if unsupported(err) || !errors.Is(err, fs.ErrPermission) {
 		fix = "look at it at the provider: this server does not tell"
 	}

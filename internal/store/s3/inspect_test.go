@@ -251,7 +251,7 @@ func TestPolicy(t *testing.T) {
 	}
 	actions := map[string][]string{}
 	for _, role := range []string{"writer", "janitor", "reader"} {
-		text, err := s3.Policy(role, "bucket", "/folder/", "arn:aws:kms:eu-west-1:1:key/2")
+		text, err := s3.Policy(role, "bucket", "/folder/", "arn:aws:kms:eu-west-1:1:key/2", true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,6 +284,7 @@ func TestPolicy(t *testing.T) {
 		{"kms:GenerateDataKey", []string{"writer", "janitor"}},
 		{"s3:DeleteObject", []string{"janitor"}},
 		{"s3:DeleteObjectVersion", []string{"janitor"}},
+		{"s3:GetBucketLogging", []string{"writer", "janitor"}},
 		{"s3:BypassGovernanceRetention", nil},
 		{"s3:PutBucketVersioning", nil},
 		{"s3:PutLifecycleConfiguration", nil},
@@ -295,7 +296,7 @@ func TestPolicy(t *testing.T) {
 		}
 	}
 	for _, bad := range [][3]string{{"owner", "bucket", ""}, {"writer", "", ""}, {"writer", "*", ""}, {"writer", "bucket", "a/*"}} {
-		if _, err := s3.Policy(bad[0], bad[1], bad[2], ""); !errors.Is(err, holdfast.ErrUsage) {
+		if _, err := s3.Policy(bad[0], bad[1], bad[2], "", true); !errors.Is(err, holdfast.ErrUsage) {
 			t.Errorf("Policy(%q): %v, want ErrUsage", bad, err)
 		}
 	}

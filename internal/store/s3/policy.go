@@ -18,7 +18,8 @@ type statement struct {
 	Condition map[string]map[string][]string `json:",omitempty"`
 }
 
-// Policy returns what a role needs and nothing beyond it, as a policy for an account at AWS or MinIO. Roles are
+// Policy returns what a role needs and nothing beyond it, as a policy for an account at AWS, or at another server that has policies in
+// AWS's language, as MinIO does. Those refuse the whole policy for an action that they do not know. Roles are
 //
 //   - "writer": makes backups, reads them back and looks at the bucket's set-up; can delete nothing, and thus not clean
 //     up after itself either. With versions or a lock in the bucket it cannot destroy what is stored.
@@ -26,7 +27,7 @@ type statement struct {
 //   - "reader": lists and reads.
 //
 // prefix is that of [Options]; kmsKey is the ARN of the key that the bucket encrypts with, "" for none.
-func Policy(role string, bucket, prefix string, kmsKey string) ([]byte, error) {
+func Policy(role string, bucket, prefix string, kmsKey string, atAWS bool) ([]byte, error) {
 	if bucket == "" || strings.ContainsAny(bucket, "/*?\"\\") {
 		return nil, fmt.Errorf("policy: %w: bucket %q is not a name of a bucket", holdfast.ErrUsage, bucket)
 	}
@@ -61,8 +62,11 @@ func Policy(role string, bucket, prefix string, kmsKey string) ([]byte, error) {
 			"s3:PutObject", "s3:PutObjectRetention", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 		keys.Action = append(keys.Action, "kms:GenerateDataKey")
 		look.Action = append(look.Action,
-			"s3:ListBucketMultipartUploads", "s3:GetBucketPolicyStatus", "s3:GetBucketPublicAccessBlock", "s3:GetBucketAcl",
-			"s3:GetEncryptionConfiguration", "s3:GetBucketObjectLockConfiguration", "s3:GetBucketLogging", "s3:GetLifecycleConfiguration")
+			"s3:ListBucketMultipartUploads", "s3:GetBucketPolicyStatus",
+			"s3:GetEncryptionConfiguration", "s3:GetBucketObjectLockConfiguration", "s3:GetLifecycleConfiguration")
+		if atAWS {
+			look.Action = append(look.Action, "s3:GetBucketPublicAccessBlock", "s3:GetBucketAcl", "s3:GetBucketLogging")
+		}
 	default:
 		return nil, fmt.Errorf("policy: %w: role %q: use writer, janitor or reader", holdfast.ErrUsage, role)
 	}
