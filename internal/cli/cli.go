@@ -98,6 +98,7 @@ func Main(p Process) int {
 	err := root.ExecuteContext(ctx)
 	a.noteCommand(ctx, err)
 	err = joinClose(err, a.signJournal())
+	a.tellRetries()
 	err = joinClose(err, a.closeStores())
 	if err == nil {
 		err = a.finish(nil)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"holdfast"
@@ -24,43 +26,50 @@ import (
 // openStores are the stores of one invocation: each is opened once, and closed when the command ends.
 type openStores struct {
 	mu        sync.Mutex // guards what follows: copies go to several stores at once
-	byAddress map[string]*store.Store
+	byAddress map[string]openedStore
 	closers   []io.Closer
+}
+
+type openedStore struct {
+	*store.Store
+	name string
 }
 
 // openStore opens the store that the configuration describes. create makes it, for a first use.
 func (a *app) openStore(ctx context.Context, cfg config.Store, create bool) (*store.Store, error) {
 	address := storeAddress(cfg) + "\n" + cfg.SSH.KeyFile + "\n" + cfg.Name
-	if s := a.stores.get(address); s != nil {
-		return s, nil
+	if s, is := a.stores.get(address); is {
+		return s.Store, nil
 	}
 	// Not under the lock: one that does not answer holds up no other.
 	driver, retrier, err := a.storeDriver(ctx, cfg, create)
 	if err != nil {
 		return nil, err
 	}
-	return a.stores.add(address, driver, store.New(driver, store.Options{Retrier: retrier, Bandwidth: cfg.Bandwidth})), nil
+	s := store.New(driver, store.Options{Retrier: retrier, Bandwidth: cfg.Bandwidth})
+	return a.stores.add(address, driver, openedStore{s, cfg.Name}).Store, nil
 }
 
-// get returns an open store, nil when there is none at the address.
-func (o *openStores) get(address string) *store.Store {
+// get returns an open store, and whether there is one at the address.
+func (o *openStores) get(address string) (openedStore, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.byAddress[address]
+	s, is := o.byAddress[address]
+	return s, is
 }
 
 // add keeps an open store. Of two that were opened at once the first is used, and both are closed in the end.
-func (o *openStores) add(address string, driver store.Driver, s *store.Store) *store.Store {
+func (o *openStores) add(address string, driver store.Driver, s openedStore) openedStore {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if closer, is := driver.(io.Closer); is {
 		o.closers = append(o.closers, closer)
 	}
-	if first := o.byAddress[address]; first != nil {
+	if first, is := o.byAddress[address]; is {
 		return first
 	}
 	if o.byAddress == nil {
-		o.byAddress = map[string]*store.Store{}
+		o.byAddress = map[string]openedStore{}
 	}
 	o.byAddress[address] = s
 	return s
@@ -147,6 +156,24 @@ func resolveAll(ctx context.Context, refs ...config.SecretRef) ([]holdfast.Secre
 func (a *app) lookup(name string) (string, bool) {
 	value := a.env(name)
 	return value, value != ""
+}
+
+// tellRetries says which stores did not answer at the first try: what is slow today is away tomorrow.
+func (a *app) tellRetries() {
+	a.stores.mu.Lock()
+	defer a.stores.mu.Unlock()
+	for _, address := range slices.Sorted(maps.Keys(a.stores.byAddress)) {
+		s := a.stores.byAddress[address]
+		c := s.Counters()
+		if c.Retries == 0 {
+			continue
+		}
+		if a.flags.json {
+			a.printEvent("retries", map[string]any{"store": s.name, "retries": c.Retries, "puts": c.Puts, "opens": c.Opens, "lists": c.Lists, "deletes": c.Deletes, "bytes_put": c.BytesPut, "bytes_read": c.BytesRead})
+		}
+		a.printer.say(fmt.Sprintf("store %s: what failed was tried again %d times; of its calls, %d put, %d read, %d listed and %d deleted",
+			s.name, c.Retries, c.Puts, c.Opens, c.Lists, c.Deletes))
+	}
 }
 
 // closeStores ends the connections of the invocation.
