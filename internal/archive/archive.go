@@ -6,6 +6,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -237,11 +238,8 @@ func Find(entries []Entry, text string) (Entry, error) {
 // Clean deletes what an interrupted run of ours left: the data objects of the backup that was begun as entry and has
 // no manifest, and the marker of a copy. It returns how many objects it deleted. A backup that was committed is left alone.
 func (a *Archive) Clean(ctx context.Context, entry Entry) (int, error) {
-	for object, err := range a.store.List(ctx, commitPrefix+string(entry.Job)+"/"+entry.stem()+".") {
-		if err != nil {
-			return 0, fmt.Errorf("look for the manifest of %s: %w", entry.ID, err)
-		}
-		return 0, checkOurs(object.Name)
+	if name, err := a.commitOf(ctx, entry); err != nil || name != "" {
+		return 0, cmp.Or(err, checkOurs(name))
 	}
 	if entry.From != "" {
 		if err := a.store.Delete(ctx, entry.resealName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -249,6 +247,17 @@ func (a *Archive) Clean(ctx context.Context, entry Entry) (int, error) {
 		}
 	}
 	return a.deleteAll(ctx, entry.dataName(""))
+}
+
+// commitOf is the name of what stands in the place of the backup's manifest, "" when nothing does.
+func (a *Archive) commitOf(ctx context.Context, entry Entry) (string, error) {
+	for object, err := range a.store.List(ctx, commitPrefix+string(entry.Job)+"/"+entry.stem()+".") {
+		if err != nil {
+			return "", fmt.Errorf("look for the manifest of %s: %w", entry.ID, err)
+		}
+		return object.Name, nil
+	}
+	return "", nil
 }
 
 // checkOurs refuses to conclude anything from an object in a commit's place whose name is not a commit's.

@@ -32,7 +32,7 @@ type Group struct {
 	Entry   Entry          // the backup; zero when the group is records
 	Objects []store.Object // everything but Last
 	Last    []store.Object // what makes them count: to be written when all others are durable
-	There   int            // objects of the group that are there already
+	Err     error          // why it cannot be copied
 }
 
 // Bytes is the size of what is to be written.
@@ -46,7 +46,9 @@ func (g Group) Bytes() int64 {
 
 // Lacking tells what the store behind to lacks of this one's backups of job, the newest first and records last; docs/archive-format.md,
 // "Copies in other stores". Backups that a prune deleted from there are left out, and so is what the history of this
-// store alone still shows. The record of a prune counts once the manifest is gone: the store may have refused to delete it. An object that is there with another size is holdfast.ErrDifference.
+// store alone still shows. The record of a prune counts once the manifest is gone: the store may have refused to delete it. That of a
+// run that never ended counts for nothing here: what was collected may have been half a copy. An object that is there with another size makes its group's
+// error a holdfast.ErrDifference.
 func (a *Archive) Lacking(ctx context.Context, to Lister, job holdfast.JobName) ([]Group, error) {
 	within := string(job) + "/"
 	here, there := map[string][]store.Object{}, map[string]int64{}
@@ -69,7 +71,7 @@ func (a *Archive) Lacking(ctx context.Context, to Lister, job holdfast.JobName) 
 				if err != nil {
 					return fmt.Errorf("list %s of the mirror: %w", prefix+within, err)
 				}
-				if m := pruneRecordRule.FindStringSubmatch(object.Name); m != nil {
+				if m := pruneRecordRule.FindStringSubmatch(object.Name); m != nil && PruneRule(m[2]) != PruneUnfinished {
 					gone[m[1]] = true
 				}
 				there[object.Name] = object.Size
@@ -80,13 +82,14 @@ func (a *Archive) Lacking(ctx context.Context, to Lister, job holdfast.JobName) 
 	if err := listing.Wait(); err != nil {
 		return nil, err
 	}
-	lacks := func(o store.Object) (bool, error) {
+	// lacks reports whether o is missing there; one of another size is the group's error.
+	lacks := func(g *Group, o store.Object) bool {
 		size, known := there[o.Name]
-		if known && size != o.Size {
-			return false, holdfast.WithHint(fmt.Errorf("%w: %s has %d bytes in the mirror, and %d here", holdfast.ErrDifference, o.Name, size, o.Size),
+		if known && size != o.Size && g.Err == nil {
+			g.Err = holdfast.WithHint(fmt.Errorf("%w: %s has %d bytes in the mirror, and %d here", holdfast.ErrDifference, o.Name, size, o.Size),
 				"nothing is overwritten: `holdfast verify` on both stores says which is as it was recorded")
 		}
-		return !known, nil
+		return !known
 	}
 
 	data := map[string][]store.Object{}
@@ -117,24 +120,14 @@ func (a *Archive) Lacking(ctx context.Context, to Lister, job holdfast.JobName) 
 			objects = append(slices.Clone(objects), marker)
 		}
 		for _, o := range objects {
-			missing, err := lacks(o)
-			if err != nil {
-				return nil, err
-			}
-			if missing {
+			if lacks(&group, o) {
 				group.Objects = append(group.Objects, o)
-			} else {
-				group.There++
 			}
 		}
-		missing, err := lacks(commit)
-		if err != nil {
-			return nil, err
-		}
-		if missing {
+		if lacks(&group, commit) {
 			group.Last = []store.Object{commit}
 		}
-		if len(group.Objects)+len(group.Last) > 0 {
+		if len(group.Objects)+len(group.Last) > 0 || group.Err != nil {
 			groups = append(groups, group)
 		}
 	}
@@ -143,10 +136,8 @@ func (a *Archive) Lacking(ctx context.Context, to Lister, job holdfast.JobName) 
 	var records Group
 	for _, prefix := range recordPrefixes {
 		for _, o := range here[prefix] {
-			missing, err := lacks(o)
+			missing := lacks(&records, o)
 			switch {
-			case err != nil:
-				return nil, err
 			case !missing || o.Hidden:
 			case strings.HasSuffix(o.Name, ".json"):
 				records.Last = append(records.Last, o)
@@ -155,7 +146,7 @@ func (a *Archive) Lacking(ctx context.Context, to Lister, job holdfast.JobName) 
 			}
 		}
 	}
-	if len(records.Objects)+len(records.Last) > 0 {
+	if len(records.Objects)+len(records.Last) > 0 || records.Err != nil {
 		groups = append(groups, records)
 	}
 	return groups, nil
@@ -170,6 +161,9 @@ var (
 // bytes are not those that the signed manifest recorded: what was damaged here is never put elsewhere.
 func (b *Backup) OpenCopy(ctx context.Context, name string) (io.ReadCloser, error) {
 	r, err := b.archive.store.Open(ctx, name, 0, -1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s of backup %s is gone: %s", holdfast.ErrDifference, name, b.Entry.ID, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,11 +64,32 @@ var (
 	dataRule        = regexp.MustCompile(`^data/([^/]+)/(\d{8}T\d{6}Z)\.([a-z0-9]+)/`)
 )
 
-// Delete deletes a backup from this store: the record of p first, then the manifest, then the rest. A store that retains the
+// Why a backup is not deleted, whatever was decided before.
+var (
+	// ErrPinned: a record in this store pins it.
+	ErrPinned = errors.New("it is pinned")
+	// ErrCommitted: what was left over has a manifest by now.
+	ErrCommitted = errors.New("its manifest is there")
+)
+
+// Delete deletes a backup from this store: the record of p first, then the manifest, then the rest. What is pinned here by now, or has
+// a manifest by now, though entry is a leftover, is left alone: ErrPinned, ErrCommitted. A store that retains the
 // manifest keeps the whole backup, and the error is its store.ErrRetained. Deleted objects are counted also when it fails.
 // What an earlier Delete left is deleted by a further one, and Leftovers finds it.
 func (a *Archive) Delete(ctx context.Context, entry Entry, p Prune) (int, error) {
-	_, err := a.RecordPrune(ctx, entry, p)
+	if entry.Kind == "" {
+		if name, err := a.commitOf(ctx, entry); err != nil || name != "" {
+			return 0, cmp.Or(err, ErrCommitted)
+		}
+	}
+	pinned, err := a.pinnedHere(ctx, entry, p.Time)
+	if err != nil {
+		return 0, err
+	}
+	if pinned {
+		return 0, ErrPinned
+	}
+	_, err = a.RecordPrune(ctx, entry, p)
 	// A full store is what a prune is for: there the record follows what makes room for it.
 	full := errors.Is(err, store.ErrFull)
 	if err != nil && !full {
@@ -103,17 +125,39 @@ func (a *Archive) RecordPrune(ctx context.Context, entry Entry, p Prune) (string
 	}
 	record := pruneEntry{Time: p.Time, Rule: p.Rule, ID: p.ID}
 	name := func(suffix string) string { return entry.pruneName(record, suffix) }
-	return name("json"), a.putRecord(ctx, signedRecord{"prune " + string(p.ID), pruneNamespace, name}, &p)
+	if err := a.putRecord(ctx, signedRecord{"prune " + string(p.ID), pruneNamespace, name}, &p); err != nil {
+		return "", err
+	}
+	return name("json"), nil
 }
 
-// HasRecord reports whether an object of that name is in this store.
-func (a *Archive) HasRecord(ctx context.Context, name string) (bool, error) {
-	for object, err := range a.store.List(ctx, name) {
-		if err != nil || object.Name == name {
-			return err == nil, err
+// pinnedHere reports whether a pin in this store holds, by the names of the records alone.
+func (a *Archive) pinnedHere(ctx context.Context, entry Entry, now time.Time) (bool, error) {
+	entry.Pins = nil
+	for object, err := range a.store.List(ctx, pinPrefix+entry.key()+"/") {
+		if err != nil {
+			return false, fmt.Errorf("look for a pin of %s: %w", entry.ID, err)
+		}
+		if _, pin, ok := parsePin(object.Name); ok {
+			entry.Pins = append(entry.Pins, pin)
 		}
 	}
-	return false, nil
+	slices.SortFunc(entry.Pins, PinEntry.order)
+	return entry.PinnedAt(now), nil
+}
+
+// OwnRecords are the names of the records that speak of this store's copies of a job: no mirror has the same ones.
+func (a *Archive) OwnRecords(ctx context.Context, job holdfast.JobName) ([]string, error) {
+	var names []string
+	for _, prefix := range []string{prunePrefix, verificationPrefix} {
+		for object, err := range a.store.List(ctx, prefix+string(job)+"/") {
+			if err != nil {
+				return nil, fmt.Errorf("list %s: %w", strings.TrimSuffix(prefix, "/"), err)
+			}
+			names = append(names, object.Name)
+		}
+	}
+	return names, nil
 }
 
 // Pruned tells of which backups of a job (or of all, for "") a record says that they are deleted from this store.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"holdfast"
@@ -78,13 +79,20 @@ func copyGroup(ctx context.Context, from *archive.Archive, to Destination, plan 
 		return nil
 	}
 	if group.Entry.ID == "" {
-		if err := push(group.Objects, from.OpenRecord); err != nil {
-			return err
+		err := push(group.Objects, from.OpenRecord)
+		if err == nil {
+			err = push(group.Last, from.OpenRecord)
 		}
-		return push(group.Last, from.OpenRecord)
+		return errors.Join(err, group.Err)
+	}
+	if group.Err != nil {
+		return fmt.Errorf("backup %s: %w", group.Entry.ID, group.Err)
 	}
 	observe(holdfast.Event{Kind: holdfast.EventPhase, Job: plan.Job, Backup: group.Entry.ID, Message: fmt.Sprintf("copy %s to %s", group.Entry.ID, to.Name)})
 	b, err := from.Open(ctx, group.Entry)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // a prune was faster
+	}
 	if err != nil {
 		return err
 	}

@@ -396,7 +396,7 @@ func TestOnePlaceUnderTwoNamesLosesNothing(t *testing.T) {
 	k := newKit(t)
 	entries := k.daily(t, 6)
 	deleted, _, err := prune(t, 6, k.shelf("main", retention.Rule{Daily: 3}), k.shelf("box", retention.Rule{Daily: 1}))
-	if !errors.Is(err, holdfast.ErrUsage) || !strings.Contains(err.Error(), "stores main and box are one place") {
+	if !errors.Is(err, holdfast.ErrUsage) || !strings.Contains(err.Error(), "stores main and box look like one place") {
 		t.Errorf("error %v", err)
 	}
 	if got := ids(k.list(t)); !slices.Equal(got, ids(entries)) {

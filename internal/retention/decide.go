@@ -18,6 +18,7 @@ func Decide(in Input) Plan {
 	for _, store := range in.Stores {
 		d.shelves = append(d.shelves, d.shelve(store))
 	}
+	d.superseded = d.supersededEverywhere()
 	wanted := d.wantedSomewhere()
 	for i := range d.shelves {
 		d.shelves[i].protect(d)
@@ -36,6 +37,8 @@ type decider struct {
 	in      Input
 	backups []Backup // oldest first
 	shelves []*shelf
+
+	superseded map[holdfast.BackupID]bool
 }
 
 // shelf is a store with what it has.
@@ -74,21 +77,28 @@ func (d *decider) shelve(store Store) *shelf {
 			s.has = append(s.has, b)
 		}
 	}
-	s.reasons, s.misses = applied(store.Policy, s.has, func(b Backup) bool { return s.good(b) })
+	s.reasons, s.misses = applied(store.Policy, s.has, s.counts, s.good)
 	return s
+}
+
+// counts reports whether a copy can stand in a period. Of one that is superseded its copy does, which has the same time.
+func (s *shelf) counts(b Backup) bool {
+	c := s.Copies[b.ID]
+	return b.Complete && !c.Superseded && !c.Doubtful
 }
 
 // good reports whether a copy can be leaned on.
 func (s *shelf) good(b Backup) bool {
 	c := s.Copies[b.ID]
-	return c.Present && !c.Damaged && b.Complete && !b.DrillFailed
+	return c.Present && !c.Damaged && !c.Doubtful && b.Complete && !b.DrillFailed
 }
 
 // wantedSomewhere are the backups that some store's policy would keep if it had them all.
 func (d *decider) wantedSomewhere() map[holdfast.BackupID]string {
 	wanted := map[holdfast.BackupID]string{}
 	for _, store := range d.in.Stores {
-		reasons, _ := applied(store.Policy, d.backups, func(b Backup) bool { return b.Complete && !b.DrillFailed })
+		counts := func(b Backup) bool { return b.Complete && !d.superseded[b.ID] }
+		reasons, _ := applied(store.Policy, d.backups, counts, func(b Backup) bool { return !b.DrillFailed })
 		for id := range reasons {
 			if _, known := wanted[id]; !known {
 				wanted[id] = store.Name
@@ -98,19 +108,29 @@ func (d *decider) wantedSomewhere() map[holdfast.BackupID]string {
 	return wanted
 }
 
-// applied lets a policy choose among backups, oldest first.
-func applied(policy Policy, backups []Backup, good func(Backup) bool) (map[holdfast.BackupID]reason, map[holdfast.BackupID][]miss) {
+// supersededEverywhere are the backups for which a re-sealed copy stands in every store that has them.
+func (d *decider) supersededEverywhere() map[holdfast.BackupID]bool {
+	found := map[holdfast.BackupID]bool{}
+	for _, s := range d.shelves {
+		for id, c := range s.Copies {
+			if c.Present && c.Superseded {
+				found[id] = !slices.ContainsFunc(d.shelves, func(s *shelf) bool { return s.Copies[id].Present && !s.Copies[id].Superseded })
+			}
+		}
+	}
+	return found
+}
+
+// applied lets a policy choose among those backups that count, oldest first.
+func applied(policy Policy, backups []Backup, counts, good func(Backup) bool) (map[holdfast.BackupID]reason, map[holdfast.BackupID][]miss) {
 	c := &choice{policy: policy, good: good, reasons: map[holdfast.BackupID]reason{}, misses: map[holdfast.BackupID][]miss{}}
 	groups := map[Kind][]Backup{}
 	for _, b := range backups {
-		if !b.Complete {
+		if !counts(b) {
 			continue
 		}
 		if b.Time.After(c.newest) {
 			c.newest = b.Time
-		}
-		if b.Superseded {
-			continue // its copy has the same time and stands in the same periods
 		}
 		group := b.Kind
 		if _, apart := policy.For(b.Kind); !apart {
@@ -244,7 +264,7 @@ func (s *shelf) protect(d *decider) {
 			once(b, "younger than "+span(s.Policy.minAge()))
 		}
 	}
-	for _, b := range s.newestOf(func(b Backup) bool { return b.Complete && !b.Superseded }) {
+	for _, b := range s.newestOf(s.counts) {
 		once(b, "protected: the newest complete one")
 	}
 	for _, b := range s.newestOf(func(b Backup) bool { return b.Proven }) {
@@ -259,6 +279,8 @@ func (s *shelf) protect(d *decider) {
 			keep(b, text)
 		}
 		switch c := s.Copies[b.ID]; {
+		case c.Doubtful:
+			once(b, "its manifest cannot be accepted, so that it counts for nothing and is left to you")
 		case c.Locked && c.LockedUntil.IsZero():
 			once(b, "locked by the store")
 		case c.Locked && c.LockedUntil.After(d.in.Now):
@@ -289,7 +311,7 @@ func regular(b Backup) bool { return b.Kind != Safety && b.Kind != Imported }
 
 func (s *shelf) newestComplete() *Backup {
 	for i := len(s.has) - 1; i >= 0; i-- {
-		if s.has[i].Complete && regular(s.has[i]) {
+		if s.has[i].Complete && !s.Copies[s.has[i].ID].Doubtful && regular(s.has[i]) {
 			return &s.has[i]
 		}
 	}
@@ -300,7 +322,7 @@ func (s *shelf) newestComplete() *Backup {
 func (d *decider) keepLastCopies(wanted map[holdfast.BackupID]string) {
 	for _, b := range d.backups {
 		name, is := wanted[b.ID]
-		if !is || b.Superseded {
+		if !is || d.superseded[b.ID] {
 			continue
 		}
 		held := slices.ContainsFunc(d.shelves, func(s *shelf) bool {
@@ -353,7 +375,7 @@ func (s *shelf) whyNot(b Backup) string {
 	switch {
 	case !b.Complete:
 		return "incomplete, and a complete one is newer"
-	case b.Superseded:
+	case s.Copies[b.ID].Superseded:
 		return "a re-sealed copy stands for it"
 	}
 	if misses := s.misses[b.ID]; len(misses) > 0 {

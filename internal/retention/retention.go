@@ -10,8 +10,8 @@
 //     nothing, and a damaged copy as none.
 //   - Nothing at all while the newest run has failed, the newest complete backup is older than twice its interval, a backup is
 //     from the future, or the history has a gap that looks like a clock which jumped. Force overrides these, and only these.
-//   - Never what is pinned, locked by its store, or younger than MinAge.
-//   - Incomplete backups fill no period. Neither do damaged ones, or those whose drill failed, where a good one can.
+//   - Never what is pinned, locked by its store, younger than MinAge, or doubtful.
+//   - Incomplete and doubtful backups fill no period. Neither do damaged ones, or those whose drill failed, where a good one can.
 //   - What was decided once stays: deleting what a decision says and deciding again deletes nothing more.
 package retention
 
@@ -65,13 +65,14 @@ type Backup struct {
 	DrillFailed bool      // its newest conclusive drill failed
 	Pinned      bool      // a pin holds
 	PinnedUntil time.Time // of a pin; zero: for ever
-	Superseded  bool      // a re-sealed copy stands for it
 }
 
 // Copy is what a store has of a backup.
 type Copy struct {
 	Present     bool      // with its manifest: what is still being copied is no copy
 	Damaged     bool      // a verification found a difference
+	Doubtful    bool      // its manifest cannot be accepted: it counts for nothing, and only a person deletes it
+	Superseded  bool      // in this store a re-sealed copy stands for it
 	Locked      bool      // the store refuses to delete it
 	LockedUntil time.Time // zero: it does not say until when
 }

@@ -347,7 +347,6 @@ func history(t *rapid.T) retention.Input {
 			ID: id(i), Time: at, Kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
 			Complete: rapid.IntRange(0, 5).Draw(t, "complete") > 0, Proven: rapid.IntRange(0, 6).Draw(t, "proven") == 0,
 			DrillFailed: rapid.IntRange(0, 9).Draw(t, "failed") == 0, Pinned: rapid.IntRange(0, 15).Draw(t, "pinned") == 0,
-			Superseded: rapid.IntRange(0, 15).Draw(t, "superseded") == 0,
 		})
 		b := &in.Backups[i]
 		b.Proven = b.Proven && !b.DrillFailed
@@ -378,6 +377,8 @@ func history(t *rapid.T) retention.Input {
 			}
 			c := retention.Copy{Present: rapid.IntRange(0, 6).Draw(t, "present") > 0}
 			c.Damaged = c.Present && rapid.IntRange(0, 9).Draw(t, "damaged") == 0
+			c.Doubtful = c.Present && rapid.IntRange(0, 19).Draw(t, "doubtful") == 0
+			c.Superseded = c.Present && rapid.IntRange(0, 15).Draw(t, "superseded") == 0
 			if c.Present && rapid.IntRange(0, 12).Draw(t, "locked") == 0 {
 				c.Locked = true
 				if days := rapid.IntRange(-5, 5).Draw(t, "until"); days != 0 {
@@ -426,7 +427,7 @@ func TestLaws(t *testing.T) {
 		}
 		good := func(s retention.Store, b retention.Backup) bool {
 			c := s.Copies[b.ID]
-			return s.Reachable && c.Present && !c.Damaged && b.Complete && !b.DrillFailed
+			return s.Reachable && c.Present && !c.Damaged && !c.Doubtful && b.Complete && !b.DrillFailed
 		}
 		left := after(in, plan)
 		for i, s := range plan.Stores {
@@ -434,7 +435,8 @@ func TestLaws(t *testing.T) {
 				t.Fatalf("%s cannot be reached, and %d are decided", s.Store, len(s.Decisions))
 			}
 			stays := func(b retention.Backup) bool { return left.Stores[i].Copies[b.ID].Present }
-			had := func(b retention.Backup) bool { return in.Stores[i].Copies[b.ID].Present }
+			copyOf := func(b retention.Backup) retention.Copy { return in.Stores[i].Copies[b.ID] }
+			had := func(b retention.Backup) bool { return copyOf(b).Present }
 			newest := func(match func(retention.Backup) bool) (found retention.Backup, any bool) {
 				for _, b := range in.Backups {
 					if had(b) && match(b) && (!any || b.Time.After(found.Time) || b.Time.Equal(found.Time) && b.ID > found.ID) {
@@ -443,10 +445,10 @@ func TestLaws(t *testing.T) {
 				}
 				return found, any
 			}
-			if b, any := newest(func(b retention.Backup) bool { return b.Complete && !b.Superseded }); any && !stays(b) {
+			if b, any := newest(func(b retention.Backup) bool { return b.Complete && !copyOf(b).Superseded && !copyOf(b).Doubtful }); any && !stays(b) {
 				t.Fatalf("%s: the newest complete backup %s goes", s.Store, b.ID)
 			}
-			if b, any := newest(func(b retention.Backup) bool { return good(in.Stores[i], b) && !b.Superseded }); any && !stays(b) {
+			if b, any := newest(func(b retention.Backup) bool { return good(in.Stores[i], b) && !copyOf(b).Superseded }); any && !stays(b) {
 				t.Fatalf("%s: the newest whole backup %s goes", s.Store, b.ID)
 			}
 			if b, any := newest(func(b retention.Backup) bool { return b.Proven }); any && !stays(b) {
@@ -462,8 +464,8 @@ func TestLaws(t *testing.T) {
 				if d.Keep {
 					continue
 				}
-				c := in.Stores[i].Copies[d.ID]
-				if d.Pinned || c.Locked && (c.LockedUntil.IsZero() || c.LockedUntil.After(in.Now)) {
+				c := copyOf(d.Backup)
+				if d.Pinned || c.Doubtful || c.Locked && (c.LockedUntil.IsZero() || c.LockedUntil.After(in.Now)) {
 					t.Fatalf("%s: %s goes and is pinned or locked", s.Store, d.ID)
 				}
 				if in.Now.Sub(d.Time) < day {
@@ -476,16 +478,20 @@ func TestLaws(t *testing.T) {
 				t.Fatalf("%s: not blocked; the newest run failed: %v, a backup from the future: %v", s.Store, failed, fromFuture)
 			}
 		}
+		superseded := func(b retention.Backup) bool {
+			some := slices.ContainsFunc(in.Stores, func(s retention.Store) bool { return s.Copies[b.ID].Superseded })
+			return some && !slices.ContainsFunc(in.Stores, func(s retention.Store) bool { return s.Copies[b.ID].Present && !s.Copies[b.ID].Superseded })
+		}
 		// What some policy keeps, by itself, of everything, has a good copy afterwards if it had one before.
 		for _, s := range in.Stores {
 			all := s
 			all.Reachable, all.Copies = true, map[holdfast.BackupID]retention.Copy{}
 			for _, b := range in.Backups {
-				all.Copies[b.ID] = retention.Copy{Present: true}
+				all.Copies[b.ID] = retention.Copy{Present: true, Superseded: superseded(b)}
 			}
 			alone := retention.Decide(retention.Input{Now: in.Now, Backups: in.Backups, Stores: []retention.Store{all}, Force: true}).Stores[0]
 			for _, d := range alone.Decisions {
-				if d.Rule == "" || d.Superseded {
+				if d.Rule == "" {
 					continue
 				}
 				before := slices.ContainsFunc(in.Stores, func(s retention.Store) bool { return good(s, d.Backup) })

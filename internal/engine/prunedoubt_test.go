@@ -1,0 +1,396 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/archive"
+	"holdfast/internal/engine"
+	"holdfast/internal/retention"
+	"holdfast/internal/seal"
+	"holdfast/internal/store"
+	"holdfast/internal/store/storetest"
+)
+
+// stem is how objects of a backup begin, below their prefix.
+func stem(e archive.Entry) string {
+	return fmt.Sprintf("job/%s.%s", e.Time.Format("20060102T150405Z"), e.ID)
+}
+
+// forge puts names into a store that nobody signed.
+func (k *kit) forge(t testing.TB, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if err := k.memory.Put(t.Context(), name, strings.NewReader("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (k *kit) reseal(t testing.TB, entry archive.Entry) archive.Entry {
+	t.Helper()
+	b, err := k.archive().Open(t.Context(), entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied, _, err := k.archive().Reseal(t.Context(), b, archive.ResealPlan{Time: start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
+
+func (k *kit) putDamage(t testing.TB, entry archive.Entry) {
+	t.Helper()
+	b, err := k.archive().Open(t.Context(), entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.archive().PutVerification(t.Context(), b, holdfast.L1, false, archive.Verification{Time: start.AddDate(0, 0, 5)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func otherSigner(t testing.TB) *seal.Signer {
+	t.Helper()
+	private, _, err := seal.NewSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := seal.ParseSigner(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
+// What a janitor believes nobody of, it neither leans on nor deletes.
+func TestDoubtIsKept(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		rule  retention.Rule
+		spoil func(t *testing.T, k *kit, entries []archive.Entry)
+		keeps []int // beyond what the rule keeps
+		warns string
+	}{
+		{"a signature with one flipped bit", retention.Rule{Daily: 4}, func(t *testing.T, k *kit, entries []archive.Entry) {
+			k.memory.Corrupt("data/"+stem(entries[3])+"/manifest.json.sig", flip)
+		}, []int{1, 2, 3}, "counts for nothing, and is not deleted"},
+		{"signers that are not known here", retention.Rule{Daily: 4}, func(t *testing.T, k *kit, entries []archive.Entry) {
+			signer := otherSigner(t)
+			k.options.Signer, k.options.Trusted = signer, []seal.PublicKey{signer.PublicKey()}
+			for i := 6; i < 8; i++ {
+				p := plan(good("one"))
+				p.Now = start.AddDate(0, 0, i)
+				if _, err := engine.Backup(t.Context(), k.archive(), p, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, []int{0, 1, 2, 3, 4, 5}, "not among the allowed signers"},
+		{"an older name for the same backup", retention.Rule{Daily: 4}, func(t *testing.T, k *kit, entries []archive.Entry) {
+			for _, i := range []int{3, 4} {
+				at := entries[0].Time.Add(time.Duration(i) * time.Second)
+				k.forge(t, fmt.Sprintf("commits/job/%s.%s.full.complete.age.1234.json", at.Format("20060102T150405Z"), entries[i].ID))
+			}
+		}, []int{0, 1, 2, 3, 4, 5}, "several manifests are named after backup"},
+		{"a failed drill that nobody signed", retention.Rule{Daily: 2}, func(t *testing.T, k *kit, entries []archive.Entry) {
+			k.putProof(t, entries[1], holdfast.Proven)
+			k.forge(t, "proofs/"+stem(entries[1])+"/20260801T000000Z.failed.aaaaaaaaaa.json")
+		}, []int{1}, "drill aaaaaaaaaa"},
+		{"a passed drill that nobody signed, on a proven one", retention.Rule{Daily: 2}, func(t *testing.T, k *kit, entries []archive.Entry) {
+			k.putProof(t, entries[1], holdfast.Proven)
+			k.forge(t, "proofs/"+stem(entries[1])+"/20260801T000000Z.proven.aaaaaaaaaa.json")
+		}, []int{1}, "drill aaaaaaaaaa"},
+		{"damage that nobody signed", retention.Rule{Last: 3}, func(t *testing.T, k *kit, entries []archive.Entry) {
+			for _, i := range []int{3, 4} {
+				k.forge(t, "verifications/"+stem(entries[i])+"/20260801T000000Z.L2.damaged.aaaaaaaaaa.json")
+			}
+		}, []int{1, 2, 3, 4}, "counts for nothing, and is not deleted"},
+		{"a re-sealed copy that is damaged", retention.Rule{Daily: 4}, func(t *testing.T, k *kit, entries []archive.Entry) {
+			k.putDamage(t, k.reseal(t, entries[3]))
+		}, []int{3}, ""},
+		{"a re-sealed copy that lacks an object", retention.Rule{Daily: 4}, func(t *testing.T, k *kit, entries []archive.Entry) {
+			if err := k.memory.Delete(t.Context(), "data/"+stem(k.reseal(t, entries[3]))+"/one.tar.zst.age"); err != nil {
+				t.Fatal(err)
+			}
+		}, []int{3}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := newKit(t)
+			entries := k.daily(t, 6)
+			c.spoil(t, k, entries)
+			deleted, review, err := prune(t, 8, k.shelf("main", c.rule))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range deleted {
+				for _, i := range append(c.keeps, 5) {
+					if d.Entry.ID == entries[i].ID {
+						t.Errorf("%d was deleted: %s", i, d.Why)
+					}
+				}
+			}
+			if len(review.Stores[0].Decisions) < 6 {
+				t.Errorf("%d are decided", len(review.Stores[0].Decisions))
+			}
+			if got := fmt.Sprint(review.Warnings); !strings.Contains(got, c.warns) {
+				t.Errorf("warnings %s, want %q", got, c.warns)
+			}
+		})
+	}
+}
+
+// broken fails the first reads of some names.
+type broken struct {
+	*storetest.Memory
+	part string
+	left *int
+}
+
+func (b broken) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if strings.Contains(name, b.part) && *b.left > 0 {
+		*b.left--
+		return nil, errBroken
+	}
+	return b.Memory.Open(ctx, name, offset, length)
+}
+
+// A drill that cannot be read now was not made up.
+func TestADrillThatCannotBeReadEndsTheReview(t *testing.T) {
+	k := newKit(t)
+	entries := k.daily(t, 6)
+	k.putProof(t, entries[1], holdfast.Proven)
+	left := 1
+	shelf := k.shelf("main", retention.Rule{Daily: 2})
+	shelf.Archive = archive.New(store.New(broken{k.memory, "proofs/", &left}, store.Options{Attempts: 1}), k.options)
+	if _, _, err := prune(t, 6, shelf); !errors.Is(err, errBroken) || len(k.list(t)) != 6 {
+		t.Errorf("error %v; %d are left", err, len(k.list(t)))
+	}
+	if _, _, err := prune(t, 6, shelf); err != nil || !slices.Contains(ids(k.list(t)), entries[1].ID) || len(k.list(t)) != 3 {
+		t.Errorf("error %v; left are %v", err, ids(k.list(t)))
+	}
+}
+
+// A copy that stands for a backup in one store stands for none in another.
+func TestSupersededInOneStoreAlone(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		reseal func(t *testing.T, k *kit, e archive.Entry)
+	}{
+		{"not mirrored yet", func(t *testing.T, k *kit, e archive.Entry) { k.reseal(t, e) }},
+		{"forged", func(t *testing.T, k *kit, e archive.Entry) {
+			at, to := e.Time.Format("20060102T150405Z"), strings.Repeat("z", 10)
+			k.forge(t, fmt.Sprintf("commits/job/%s.%s.full.complete.age.1234.json", at, to), fmt.Sprintf("reseals/job/%s.%s/%s", at, e.ID, to))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := newKit(t)
+			entries := k.daily(t, 6)
+			box := k.on(storetest.NewMemory(t))
+			if _, err := mirror(t, k, box); err != nil {
+				t.Fatal(err)
+			}
+			c.reseal(t, k, entries[3])
+			if _, _, err := prune(t, 6, k.shelf("main", retention.Rule{Daily: 6}), box.shelf("box", retention.Rule{Daily: 6})); err != nil {
+				t.Fatal(err)
+			}
+			if got := ids(box.list(t)); !slices.Equal(got, ids(entries)) {
+				t.Errorf("left in box are %v, want %v", got, ids(entries))
+			}
+			box.mustVerify(t)
+		})
+	}
+}
+
+// A copy that was found damaged is not whole because a name says so.
+func TestDamageIsNotUndoneByAName(t *testing.T) {
+	k := newKit(t)
+	entries := k.daily(t, 6)
+	box := k.on(storetest.NewMemory(t))
+	if _, err := mirror(t, k, box); err != nil {
+		t.Fatal(err)
+	}
+	box.putDamage(t, entries[1])
+	box.forge(t, "verifications/"+stem(entries[1])+"/20260801T000000Z.L2.good.aaaaaaaaaa.json")
+	if _, _, err := prune(t, 6, k.shelf("main", retention.Rule{Daily: 2}), box.shelf("box", retention.Rule{Daily: 6})); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(ids(k.list(t)), entries[1].ID) {
+		t.Error("the last good copy is gone")
+	}
+}
+
+// review looks at n daily backups, an hour after the last.
+func review(t testing.TB, n int, shelves ...engine.Shelf) engine.Review {
+	t.Helper()
+	r, err := engine.ReviewPrune(t.Context(), shelves, engine.PrunePlan{Job: "job", Host: "host", Who: "root", Now: start.AddDate(0, 0, n-1).Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// Between the review and the deletion the world goes on.
+func TestWhatChangedSinceTheReview(t *testing.T) {
+	t.Run("a pin", func(t *testing.T) {
+		k := newKit(t)
+		entries := k.daily(t, 6)
+		r := review(t, 6, k.shelf("main", retention.Rule{Daily: 2}))
+		if _, err := k.archive().PutPin(t.Context(), entries[1], true, time.Time{}, archive.Pin{Time: start}); err != nil {
+			t.Fatal(err)
+		}
+		if err := engine.Prune(t.Context(), r, func(engine.Deletion) {}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := ids(k.list(t)), ids([]archive.Entry{entries[1], entries[4], entries[5]}); !slices.Equal(got, want) {
+			t.Errorf("left are %v, want %v", got, want)
+		}
+	})
+	t.Run("a copy that was half there", func(t *testing.T) {
+		k := newKit(t)
+		entries := k.daily(t, 12)
+		box := k.on(storetest.NewMemory(t))
+		if _, err := mirror(t, k, box); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range box.memory.Names() {
+			if strings.HasPrefix(name, "commits/"+stem(entries[0])) {
+				if err := box.memory.Delete(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		r := review(t, 12, k.shelf("main", retention.Rule{Daily: 60}), box.shelf("box", retention.Rule{Daily: 60}))
+		if len(r.Stores[1].Leftovers) != 1 {
+			t.Fatalf("leftovers %+v", r.Stores[1].Leftovers)
+		}
+		if _, err := mirror(t, k, box); err != nil {
+			t.Fatal(err)
+		}
+		if err := engine.Prune(t.Context(), r, func(engine.Deletion) {}); err != nil {
+			t.Fatal(err)
+		}
+		if got := ids(box.list(t)); !slices.Equal(got, ids(entries)) {
+			t.Errorf("left are %v", got)
+		}
+		box.mustVerify(t)
+	})
+}
+
+// What was collected of half a copy is copied by the next mirror.
+func TestCollectedHalvesAreMirroredAgain(t *testing.T) {
+	k := newKit(t)
+	entries := k.daily(t, 12)
+	box := k.on(storetest.NewMemory(t))
+	if _, err := mirror(t, k, box); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range box.memory.Names() {
+		if strings.HasPrefix(name, "commits/"+stem(entries[0])) || strings.HasSuffix(name, string(entries[0].ID)+"/manifest.json.sig") {
+			if err := box.memory.Delete(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	deleted, _, err := prune(t, 12, k.shelf("main", retention.Rule{Daily: 60}), box.shelf("box", retention.Rule{Daily: 60}))
+	if err != nil || len(deleted) != 1 {
+		t.Fatalf("deleted %+v, error %v", deleted, err)
+	}
+	if done, err := mirror(t, k, box); err != nil || done.Backups != 1 {
+		t.Errorf("mirrored %+v, error %v", done, err)
+	}
+	box.mustVerify(t)
+}
+
+// fullAlways takes nothing.
+type fullAlways struct{ *storetest.Memory }
+
+func (fullAlways) Put(_ context.Context, name string, _ io.Reader) error {
+	return fmt.Errorf("put %s: %w", name, store.ErrFull)
+}
+
+// A full store cannot be told from another by writing into it, and its records tell.
+func TestAFullStoreUnderTwoNames(t *testing.T) {
+	k := newKit(t)
+	entries := k.daily(t, 6)
+	full := func(name string, k *kit, rule retention.Rule) engine.Shelf {
+		s := k.shelf(name, rule)
+		s.Archive = archive.New(store.New(fullAlways{k.memory}, store.Options{Attempts: 1}), k.options)
+		return s
+	}
+	_, _, err := prune(t, 6, full("main", k, retention.Rule{Daily: 1}), full("box", k, retention.Rule{Daily: 6}))
+	if !errors.Is(err, holdfast.ErrUsage) || !slices.Equal(ids(k.list(t)), ids(entries)) {
+		t.Errorf("error %v; left are %v", err, ids(k.list(t)))
+	}
+	box := k.on(storetest.NewMemory(t))
+	if _, err := mirror(t, k, box); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = prune(t, 6, full("main", k, retention.Rule{Daily: 5}), box.shelf("box", retention.Rule{Daily: 6}))
+	if !errors.Is(err, store.ErrFull) || len(k.list(t)) != 5 {
+		t.Errorf("a full store with a mirror: error %v; %d are left", err, len(k.list(t)))
+	}
+}
+
+// One object that is not what it should be stops neither older backups nor newer ones.
+func TestOneBadObjectStopsNoOther(t *testing.T) {
+	k := newKit(t)
+	entries := k.daily(t, 4)
+	object := "data/" + stem(entries[2]) + "/one.tar.zst.age"
+	for _, c := range []struct {
+		name  string
+		spoil func(from, to *kit) error
+	}{
+		{"torn in the mirror", func(_, to *kit) error { return to.memory.Put(t.Context(), object, strings.NewReader("torn")) }},
+		{"gone from the store", func(from, _ *kit) error { return from.memory.Delete(t.Context(), object) }},
+	} {
+		for _, there := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, compared there: %v", c.name, there), func(t *testing.T) {
+				from, to := k.on(k.memory.Clone()), k.on(storetest.NewMemory(t))
+				if err := c.spoil(from, to); err != nil {
+					t.Fatal(err)
+				}
+				destination := to.destination("box")
+				destination.ComparesThere = there
+				done, err := engine.Mirror(t.Context(), from.archive(), destination, engine.MirrorPlan{Job: "job", Now: clock}, nil)
+				if !errors.Is(err, holdfast.ErrDifference) || done.Backups != 3 {
+					t.Errorf("mirrored %+v, error %v", done, err)
+				}
+			})
+		}
+	}
+}
+
+// vanishing lets a prune delete a backup at the first look at it.
+type vanishing struct {
+	*storetest.Memory
+	k     *kit
+	entry archive.Entry
+}
+
+func (v vanishing) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if strings.Contains(name, string(v.entry.ID)) {
+		if _, err := v.k.archive().Delete(ctx, v.entry, archive.Prune{Rule: archive.PruneRetention, Time: start}); err != nil {
+			return nil, err
+		}
+	}
+	return v.Memory.Open(ctx, name, offset, length)
+}
+
+func TestWhatAPruneDeletesMeanwhileIsNotMissed(t *testing.T) {
+	k := newKit(t)
+	entries := k.daily(t, 4)
+	from := archive.New(store.New(vanishing{k.memory, k, entries[2]}, store.Options{Attempts: 1}), k.options)
+	box := k.on(storetest.NewMemory(t))
+	done, err := engine.Mirror(t.Context(), from, box.destination("box"), engine.MirrorPlan{Job: "job", Now: clock}, nil)
+	if err != nil || done.Backups != 3 {
+		t.Errorf("mirrored %+v, error %v", done, err)
+	}
+}
