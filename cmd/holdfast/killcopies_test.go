@@ -88,9 +88,13 @@ jobs: {app: {sources: [one, two], store: main, mirrors: [box], recipients: [ops]
 			if listed := strings.Count(run("list", "--store", name, "--json").out, "\n"); listed > 4 || listed < 1 {
 				t.Fatalf("round %d: %s lists %d backups", round, name, listed)
 			}
-			data, err := filepath.Glob(filepath.Join(w.path(name), "data", "app", "*"))
+			objects, err := filepath.Glob(filepath.Join(w.path(name), "data", "app", "*", "*"))
 			if err != nil {
 				t.Fatal(err)
+			}
+			data := map[string]bool{} // a folder without an object is none to a store
+			for _, object := range objects {
+				data[filepath.Dir(object)] = true
 			}
 			commits, err := filepath.Glob(filepath.Join(w.path(name), "commits", "app", "*"))
 			if err != nil || len(data) != len(commits) {
