@@ -99,11 +99,13 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 	began := a.Now()
 	done, err := a.makeBackup(ctx, cfg, job, run, lock, began)
 	a.noteBackup(cfg, job, run, done, a.Now().Sub(began), err)
-	defer a.carryJournal(context.WithoutCancel(ctx), cfg, append([]config.Store{job.Store}, job.Mirrors...))
+	defer a.carryJournal(context.WithoutCancel(ctx), cfg, storesOf(job))
 	if !done.made {
 		if repo := a.recordFailure(ctx, cfg, job, began, err); repo != nil && ctx.Err() == nil {
-			// Mirrors get the record of it too, and what an earlier run did not bring there.
-			err = errors.Join(err, a.mirrorJob(ctx, cfg, job, repo, false))
+			// Mirrors get the record of it too, and what an earlier run did not bring there. How that went does not say how the run did.
+			if mirrorErr := a.mirrorJob(ctx, cfg, job, repo, false); mirrorErr != nil {
+				a.printer.warn(holdfast.Sentence(mirrorErr))
+			}
 		}
 		return err
 	}
@@ -227,7 +229,7 @@ func (a *app) noteBackup(cfg *config.Config, job config.Job, run backupRun, done
 func (a *app) recordFailure(ctx context.Context, cfg *config.Config, job config.Job, began time.Time, cause error) *archive.Archive {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failureTime)
 	defer cancel()
-	for i, place := range append([]config.Store{job.Store}, job.Mirrors...) {
+	for i, place := range storesOf(job) {
 		s, err := a.openStore(ctx, place, false)
 		if err != nil {
 			continue // that is why the run failed, mostly, and no second error

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -187,17 +188,8 @@ func (a *app) root() *cobra.Command {
 		Long: "Holdfast backs up PostgreSQL, SQLite, files and secrets, seals them to public keys that this host cannot open,\n" +
 			"and proves by restoring them, row by row, that they come back.\n\n" + exitTable,
 		SilenceUsage: true, SilenceErrors: true,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			hint := "`holdfast help` lists the commands"
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = "did you mean `holdfast " + near[0] + "`?"
-			}
-			return holdfast.WithHint(fmt.Errorf("%w: there is no command %q", holdfast.ErrUsage, args[0]), hint)
-		},
+		Args:              cobra.ArbitraryArgs,
+		RunE:              runGroup,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		PersistentPreRun:  func(cmd *cobra.Command, _ []string) { a.ran = cmd.CommandPath() },
 	}
@@ -225,8 +217,26 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
+// runGroup is what a command does that only has others: help, and for a word that is none of them a mistake of usage.
+func runGroup(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	hint := "`" + cmd.CommandPath() + " help` lists the commands"
+	if cmd.HasParent() {
+		hint = "`" + cmd.CommandPath() + " --help` lists the commands"
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "did you mean `" + cmd.CommandPath() + " " + near[0] + "`?"
+	}
+	return holdfast.WithHint(fmt.Errorf("%w: there is no command %q", holdfast.ErrUsage, strings.TrimPrefix(cmd.CommandPath()+" "+args[0], "holdfast ")), hint)
+}
+
 // strict makes wrong arguments a mistake of usage with a hint, in every command.
 func (a *app) strict(cmd *cobra.Command) {
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args, cmd.RunE, cmd.SuggestionsMinimumDistance = cobra.ArbitraryArgs, runGroup, 2
+	}
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -105,17 +106,27 @@ func (a *app) listEverywhere(ctx context.Context, cfg *config.Config, f *storeFl
 		}
 	}
 	all.entries = merged
-	a.stateCopies(ctx, &all, places, repos, found, errs)
+	a.stateCopies(ctx, cfg, &all, repos, found, errs)
 	return all, nil
 }
 
-func (a *app) stateCopies(ctx context.Context, all *listed, places []config.Store, repos []*archive.Archive, found [][]archive.Entry, errs []error) {
+// stateCopies says of every backup what each store of its job has of it, and where else it is.
+func (a *app) stateCopies(ctx context.Context, cfg *config.Config, all *listed, repos []*archive.Archive, found [][]archive.Entry, errs []error) {
+	belongs := map[holdfast.JobName]func(store string) bool{}
+	for _, entry := range all.entries {
+		if belongs[entry.Job] == nil {
+			own, err := cfg.AllStores(entry.Job)
+			belongs[entry.Job] = func(store string) bool {
+				return err != nil || slices.ContainsFunc(own, func(s config.Store) bool { return s.Name == store })
+			}
+		}
+	}
 	var mu sync.Mutex // guards what the goroutines find
 	partial := map[string]bool{}
 	var group errgroup.Group
 	group.SetLimit(4)
-	has := make([]map[holdfast.BackupID]archive.Entry, len(places))
-	for i, place := range places {
+	has := make([]map[holdfast.BackupID]archive.Entry, len(all.stores))
+	for i, place := range all.stores {
 		has[i] = map[holdfast.BackupID]archive.Entry{}
 		for _, entry := range found[i] {
 			has[i][entry.ID] = entry
@@ -123,7 +134,7 @@ func (a *app) stateCopies(ctx context.Context, all *listed, places []config.Stor
 		asked := 0
 		for n := len(all.entries) - 1; n >= 0 && errs[i] == nil && asked < mostPartial; n-- {
 			entry := all.entries[n]
-			if _, there := has[i][entry.ID]; there {
+			if _, there := has[i][entry.ID]; there || !belongs[entry.Job](place.Name) {
 				continue
 			}
 			asked++
@@ -140,9 +151,10 @@ func (a *app) stateCopies(ctx context.Context, all *listed, places []config.Stor
 	_ = group.Wait() // a copy that cannot be looked at stays "missing": its manifest is
 	for _, entry := range all.entries {
 		var states []copyState
-		for i, place := range places {
+		for i, place := range all.stores {
 			own, there := has[i][entry.ID]
 			switch {
+			case !there && !belongs[entry.Job](place.Name):
 			case errs[i] != nil:
 				states = append(states, copyState{Store: place.Name, State: "unknown"})
 			case there:

@@ -89,7 +89,7 @@ func (a *app) init(ctx context.Context, f *initFlags) error {
 	if kit.identity == "" {
 		a.about.Detail = "init; signing key " + signer.PublicKey().Fingerprint()
 	}
-	for _, place := range append([]config.Store{job.Store}, job.Mirrors...) {
+	for _, place := range storesOf(job) {
 		if err := makeParent(place); err != nil {
 			return err
 		}

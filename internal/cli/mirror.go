@@ -79,13 +79,45 @@ func (a *app) mirror(ctx context.Context, cfg *config.Config, f *storeFlags, to 
 	with := access{signer: signer, trusted: keys, create: create}
 	var problems []error
 	for _, r := range routes {
-		repo, err := a.repository(ctx, r.from, access{signer: signer, trusted: keys})
-		if err != nil {
-			return err
+		for _, to := range r.to {
+			if err := apart(r.from, to); err != nil {
+				return err
+			}
 		}
-		problems = append(problems, a.copies(ctx, cfg, r, repo, with))
+	}
+	for _, r := range routes {
+		if err := a.mirrorRoute(ctx, cfg, r, with); err != nil {
+			problems = append(problems, err)
+		}
 	}
 	return errors.Join(problems...)
+}
+
+// mirrorRoute copies one job. No backup and no prune of it runs meanwhile on this host.
+func (a *app) mirrorRoute(ctx context.Context, cfg *config.Config, r route, with access) (err error) {
+	home := r.from
+	if job, err := cfg.Job(r.job); err == nil && job.Name == r.job {
+		home = job.Store
+	}
+	lock, err := a.lockJob(cfg, home, r.job)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	repo, err := a.repository(ctx, r.from, access{signer: with.signer, trusted: with.trusted})
+	if err != nil {
+		return fmt.Errorf("%w: job %s: store %s: %w", holdfast.ErrIncomplete, r.job, r.from.Name, err)
+	}
+	defer a.carryJournal(context.WithoutCancel(ctx), cfg, append([]config.Store{r.from}, r.to...))
+	return a.copies(ctx, cfg, r, repo, with)
+}
+
+// apart refuses a copy that would be none.
+func apart(from, to config.Store) error {
+	if storeAddress(from) != storeAddress(to) {
+		return nil
+	}
+	return holdfast.WithHint(fmt.Errorf("%w: %s is the same place as %s", holdfast.ErrUsage, to.Name, from.Name), "a copy must be in another place")
 }
 
 // routes says which jobs are copied from where to where.
@@ -178,8 +210,8 @@ func (a *app) copies(ctx context.Context, cfg *config.Config, r route, repo *arc
 }
 
 func (a *app) copyTo(ctx context.Context, cfg *config.Config, r route, repo *archive.Archive, store config.Store, with access) (engine.Mirrored, error) {
-	if storeAddress(store) == storeAddress(r.from) {
-		return engine.Mirrored{}, holdfast.WithHint(fmt.Errorf("%w: %s is the same place as %s", holdfast.ErrUsage, store.Name, r.from.Name), "a copy must be in another place")
+	if err := apart(r.from, store); err != nil {
+		return engine.Mirrored{}, err
 	}
 	to, err := a.destinationStore(ctx, store, with)
 	if err != nil {

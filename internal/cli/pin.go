@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -79,10 +80,6 @@ func (a *app) pin(ctx context.Context, f *pinFlags, id string, pinned bool) erro
 	if err != nil {
 		return err
 	}
-	places, err := cfg.AllStores(name)
-	if err != nil {
-		return err
-	}
 	signer, err := a.signer(cfg)
 	if err != nil {
 		return err
@@ -91,57 +88,103 @@ func (a *app) pin(ctx context.Context, f *pinFlags, id string, pinned bool) erro
 	if err != nil {
 		return err
 	}
-	done := 0
+	shelves, entry, err := a.findPinned(ctx, cfg, f, access{signer: signer, trusted: keys}, name, id)
+	if err != nil {
+		return err
+	}
+	if !pinned && !entry.PinnedAt(a.Now()) {
+		return holdfast.WithHint(fmt.Errorf("%w: backup %s is not pinned", holdfast.ErrUsage, entry.ID), "`holdfast list` shows which are")
+	}
 	var problems []error
-	for _, place := range places {
-		entry, err := a.pinIn(ctx, cfg, f, place, access{signer: signer, trusted: keys}, id, pinned, until)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("store %s: %w", place.Name, err))
+	for _, shelf := range shelves {
+		if shelf.err == nil {
+			_, shelf.err = shelf.repo.PutPin(ctx, entry, pinned, until, archive.Pin{Reason: f.reason, Time: a.Now(), Host: cfg.Host, Who: a.who()})
+		}
+		if shelf.err != nil {
+			problems = append(problems, fmt.Errorf("store %s: %w", shelf.place.Name, shelf.err))
 			continue
 		}
-		done++
-		a.showPin(place, entry, pinned, until)
+		a.showPin(shelf.place, entry, pinned, until)
 		event := journal.Unpinned
 		if pinned {
 			event = journal.Pinned
 		}
 		a.note(cfg, event, nil, func(r *journal.Record) {
-			r.Job, r.Backup, r.Store, r.Reason = entry.Job, entry.ID, place.Name, f.reason
+			r.Job, r.Backup, r.Store, r.Reason = entry.Job, entry.ID, shelf.place.Name, f.reason
 		})
 	}
+	places := make([]config.Store, len(shelves))
+	for i, shelf := range shelves {
+		places[i] = shelf.place
+	}
 	a.carryJournal(ctx, cfg, places)
-	if done == 0 || len(problems) == 0 {
+	if len(problems) == 0 {
+		return nil
+	}
+	if len(problems) == len(shelves) {
 		return errors.Join(problems...)
 	}
 	return fmt.Errorf("%w: %w", holdfast.ErrIncomplete, errors.Join(problems...))
 }
 
-func (a *app) pinIn(ctx context.Context, cfg *config.Config, f *pinFlags, place config.Store, with access, id string, pinned bool, until time.Time) (archive.Entry, error) {
+// pinShelf is one store of the job that the pinned backup belongs to.
+type pinShelf struct {
+	place config.Store
+	repo  *archive.Archive
+	err   error // it cannot be looked at
+}
+
+// findPinned finds the backup in whichever store has it, and returns it with what all stores know of its pins, and the stores of its job
+// that have it or cannot be looked at. One that lacks it gets the pin with the backup.
+func (a *app) findPinned(ctx context.Context, cfg *config.Config, f *pinFlags, with access, name holdfast.JobName, id string) ([]pinShelf, archive.Entry, error) {
+	places, err := cfg.AllStores(name)
+	if err != nil {
+		return nil, archive.Entry{}, err
+	}
+	var shelves []pinShelf
+	var lists [][]archive.Entry
+	var down []error
+	for _, place := range places {
+		shelf := pinShelf{place: place}
+		var list []archive.Entry
+		if list, shelf.repo, shelf.err = a.pinnable(ctx, cfg, f, place, with, name); shelf.err != nil {
+			down = append(down, fmt.Errorf("store %s: %w", place.Name, shelf.err))
+		}
+		shelves, lists = append(shelves, shelf), append(lists, list)
+	}
+	entry, err := archive.Find(archive.Merge(lists...), id)
+	if err != nil {
+		if len(down) > 0 {
+			err = errors.Join(append(down, err)...)
+		}
+		return nil, entry, err
+	}
+	own, err := cfg.AllStores(entry.Job)
+	if err != nil {
+		return nil, entry, err
+	}
+	var kept []pinShelf
+	for i, shelf := range shelves {
+		has := slices.ContainsFunc(lists[i], func(e archive.Entry) bool { return e.ID == entry.ID })
+		if has || shelf.err != nil && slices.ContainsFunc(own, func(s config.Store) bool { return s.Name == shelf.place.Name }) {
+			kept = append(kept, shelf)
+		}
+	}
+	return kept, entry, nil
+}
+
+// pinnable lists what can be pinned in a store: backups, and imported files.
+func (a *app) pinnable(ctx context.Context, cfg *config.Config, f *pinFlags, place config.Store, with access, name holdfast.JobName) ([]archive.Entry, *archive.Archive, error) {
 	repo, err := a.repository(ctx, place, with)
 	if err != nil {
-		return archive.Entry{}, err
-	}
-	name, err := f.job()
-	if err != nil {
-		return archive.Entry{}, err
+		return nil, nil, err
 	}
 	entries, err := repo.List(ctx, name)
 	if err != nil {
-		return archive.Entry{}, err
+		return nil, nil, err
 	}
 	old, err := a.importedIn(ctx, cfg, &f.storeFlags, place, repo, name)
-	if err != nil {
-		return archive.Entry{}, err
-	}
-	entry, err := archive.Find(append(entries, old.entries...), id)
-	if err != nil {
-		return archive.Entry{}, err
-	}
-	if !pinned && !entry.PinnedAt(a.Now()) {
-		return entry, holdfast.WithHint(fmt.Errorf("%w: backup %s is not pinned", holdfast.ErrUsage, entry.ID), "`holdfast list` shows which are")
-	}
-	_, err = repo.PutPin(ctx, entry, pinned, until, archive.Pin{Reason: f.reason, Time: a.Now(), Host: cfg.Host, Who: a.who()})
-	return entry, err
+	return append(entries, old.entries...), repo, err
 }
 
 func (a *app) showPin(place config.Store, entry archive.Entry, pinned bool, until time.Time) {

@@ -85,7 +85,8 @@ func (a *app) pruneCommand() *cobra.Command {
 	return cmd
 }
 
-// pruneJobs are the jobs that a prune is about, with their rules and stores.
+// pruneJobs are the jobs that a prune is about, with their rules and stores: the one that is named, or all that have a rule and keep
+// something in the stores that are named.
 func (a *app) pruneJobs(ctx context.Context, cfg *config.Config, f *pruneFlags) ([]config.Job, error) {
 	name, err := f.job()
 	if err != nil {
@@ -98,9 +99,16 @@ func (a *app) pruneJobs(ctx context.Context, cfg *config.Config, f *pruneFlags) 
 		}
 	}
 	var jobs []config.Job
+	var elsewhere error // why a job is left out
 	for _, job := range cfg.Jobs {
 		if name != "" && job.Name != name {
 			continue
+		}
+		if name == "" {
+			if chosen, err := pruneStores(cfg, f.stores, job); err != nil && len(chosen) == 0 {
+				elsewhere = err
+				continue
+			}
 		}
 		if f.keep != "" {
 			job.Keep = keep
@@ -111,6 +119,12 @@ func (a *app) pruneJobs(ctx context.Context, cfg *config.Config, f *pruneFlags) 
 	}
 	if len(jobs) > 0 {
 		return jobs, nil
+	}
+	if elsewhere != nil {
+		return nil, elsewhere
+	}
+	if _, err := cfg.Job(name); err != nil && name != "" && len(cfg.Jobs) > 0 && len(f.stores) == 0 {
+		return nil, err
 	}
 	if f.keep == "" || slices.ContainsFunc(cfg.Jobs, func(j config.Job) bool { return j.Name == name }) {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: no rule says what is kept, so nothing is deleted", holdfast.ErrUsage),
@@ -138,23 +152,24 @@ func (a *app) pruneJobs(ctx context.Context, cfg *config.Config, f *pruneFlags) 
 }
 
 func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *pruneFlags) (err error) {
-	lock, err := a.lockJob(cfg, job.Store, job.Name)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
 	keys, err := trusted(cfg, &f.storeFlags)
 	if err != nil {
 		return err
 	}
-	signer, err := a.signer(cfg)
-	if err != nil {
-		return err
+	with := access{trusted: keys}
+	if !f.dryRun {
+		lock, lockErr := a.lockJob(cfg, job.Store, job.Name)
+		if lockErr != nil {
+			return lockErr
+		}
+		defer func() { err = errors.Join(err, lock.Release()) }()
+		if with.signer, err = a.signer(cfg); err != nil {
+			return err
+		}
 	}
-	with := access{signer: signer, trusted: keys}
-	places := append([]config.Store{job.Store}, job.Mirrors...)
-	only, err := pruneStores(cfg, f.stores, places)
-	if err != nil {
+	places := storesOf(job)
+	only, err := pruneStores(cfg, f.stores, job)
+	if err != nil && (f.Job != "" || len(only) == 0) {
 		return err
 	}
 	var shelves []engine.Shelf
@@ -211,20 +226,28 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 	return errors.Join(problems...)
 }
 
-// pruneStores are the names of the stores that things are deleted in; none means all.
-func pruneStores(cfg *config.Config, texts []string, places []config.Store) ([]string, error) {
+// pruneStores are the names of the job's stores that things are deleted in, with no texts none, which means all. What is no store of it
+// is an error beside them.
+func pruneStores(cfg *config.Config, texts []string, job config.Job) ([]string, error) {
 	var names []string
+	var problem error
 	for _, text := range texts {
 		where, err := cfg.StoreFor(text)
-		if err != nil {
-			return nil, err
+		switch {
+		case err != nil:
+			problem = err
+		case !slices.ContainsFunc(storesOf(job), func(s config.Store) bool { return s.Name == where.Name }):
+			problem = holdfast.WithHint(fmt.Errorf("%w: %s is no store of job %s", holdfast.ErrUsage, text, job.Name), "name its store or one of its mirrors")
+		default:
+			names = append(names, where.Name)
 		}
-		if !slices.ContainsFunc(places, func(s config.Store) bool { return s.Name == where.Name }) {
-			return nil, holdfast.WithHint(fmt.Errorf("%w: %s is no store of this job", holdfast.ErrUsage, text), "name its store or one of its mirrors")
-		}
-		names = append(names, where.Name)
 	}
-	return names, nil
+	return names, problem
+}
+
+// storesOf is where a job's backups are: its store, and its mirrors.
+func storesOf(job config.Job) []config.Store {
+	return append([]config.Store{job.Store}, job.Mirrors...)
 }
 
 // pruneImports lets imported files of the job be kept by its rules.
