@@ -2,11 +2,13 @@ package s3
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -109,11 +111,36 @@ func (d *Driver) provider() (aws.CredentialsProvider, error) {
 		once := func(o *endpointcreds.Options) { o.Retryer = aws.NopRetryer{} }
 		return endpointcreds.New("http://169.254.170.2"+path, once), nil
 	}
+	if address := get("AWS_CONTAINER_CREDENTIALS_FULL_URI"); address != "" {
+		return containerRole(address, get)
+	}
 	// Never asked for its default, which reads the environment.
 	client := imds.New(imds.Options{
-		ClientEnableState: imds.ClientEnabled, Endpoint: "http://169.254.169.254", Retryer: aws.NopRetryer{},
+		ClientEnableState: imds.ClientEnabled, Endpoint: cmp.Or(get("AWS_EC2_METADATA_SERVICE_ENDPOINT"), "http://169.254.169.254"), Retryer: aws.NopRetryer{},
 	})
 	return ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = client }), nil
+}
+
+// containerRole asks an agent beside the container, as EKS and newer agents of ECS have it. Without TLS only addresses of this machine are
+// asked: what answers decides where backups go.
+//
+// See https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+func containerRole(address string, get func(string) string) (aws.CredentialsProvider, error) {
+	parsed, err := url.Parse(address)
+	ip, ipErr := netip.ParseAddr(hostOf(address))
+	local := hostOf(address) == "localhost" || ipErr == nil && (ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip == netip.MustParseAddr("fd00:ec2::23"))
+	if err != nil || parsed.Scheme != "https" && !(parsed.Scheme == "http" && local) {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: AWS_CONTAINER_CREDENTIALS_FULL_URI is no address that credentials are taken from", fs.ErrPermission), "it must be https, or of this machine")
+	}
+	token := get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
+	if file := get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"); file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("%w: read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: %w", fs.ErrPermission, err)
+		}
+		token = strings.TrimSpace(string(text))
+	}
+	return endpointcreds.New(address, func(o *endpointcreds.Options) { o.Retryer, o.AuthorizationToken = aws.NopRetryer{}, token }), nil
 }
 
 func hostOf(address string) string {

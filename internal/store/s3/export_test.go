@@ -1,9 +1,12 @@
 package s3
 
 import (
+	"context"
 	"io"
 	"net"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // FewParts lowers the number of parts that a stream may have.
@@ -23,3 +26,12 @@ func ParseProfile(r io.Reader, profile string) (key, secret, token string, err e
 
 // Scrub takes signatures from text.
 func Scrub(text string) string { return scrub(text) }
+
+// FindCredentials looks for credentials where Open does.
+func FindCredentials(ctx context.Context, opt Options) (aws.Credentials, error) {
+	keys, err := (&Driver{opt: opt}).credentials(ctx)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	return keys.Retrieve(ctx)
+}
