@@ -1,6 +1,7 @@
 package retention_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -366,7 +367,7 @@ func history(t *rapid.T) retention.Input {
 	for i := range rapid.IntRange(1, 3).Draw(t, "stores") {
 		s := retention.Store{
 			Name: fmt.Sprintf("store%d", i), Reachable: rapid.IntRange(0, 4).Draw(t, "reachable") > 0, Copies: map[holdfast.BackupID]retention.Copy{},
-			Policy: retention.Policy{Default: rule(), Zone: rapid.SampledFrom(zones).Draw(t, "zone"), Interval: rapid.SampledFrom([]time.Duration{0, time.Hour, 7 * day}).Draw(t, "interval")},
+			Policy: retention.Policy{Default: rule(), Zone: rapid.SampledFrom(zones).Draw(t, "zone"), Interval: rapid.SampledFrom([]time.Duration{0, time.Hour, 7 * day}).Draw(t, "interval"), MinAge: rapid.SampledFrom([]time.Duration{0, time.Minute, 3 * day}).Draw(t, "min age")},
 		}
 		if rapid.Bool().Draw(t, "kinds") {
 			s.Policy.Kinds = map[retention.Kind]retention.Rule{retention.Hourly: rule(), retention.Manual: rule()}
@@ -468,9 +469,14 @@ func TestLaws(t *testing.T) {
 				if d.Pinned || c.Doubtful || c.Locked && (c.LockedUntil.IsZero() || c.LockedUntil.After(in.Now)) {
 					t.Fatalf("%s: %s goes and is pinned or locked", s.Store, d.ID)
 				}
-				if in.Now.Sub(d.Time) < day {
-					t.Fatalf("%s: %s goes and is younger than a day", s.Store, d.ID)
+				if least := cmp.Or(in.Stores[i].Policy.MinAge, day); in.Now.Sub(d.Time) < least {
+					t.Fatalf("%s: %s goes and is younger than %s", s.Store, d.ID, least)
 				}
+			}
+			if b, any := newest(func(b retention.Backup) bool {
+				return b.Complete && !copyOf(b).Doubtful && b.Kind != retention.Safety && b.Kind != retention.Imported
+			}); !in.Force && in.Stores[i].Reachable && s.Blocked == "" && (!any || in.Now.Sub(b.Time) > 2*cmp.Or(in.Stores[i].Policy.Interval, 26*time.Hour)) {
+				t.Fatalf("%s: not blocked, and its newest backup is overdue or there is none", s.Store)
 			}
 			failed := in.LastRun != nil && in.LastRun.Failed
 			fromFuture := slices.ContainsFunc(in.Backups, func(b retention.Backup) bool { return b.Time.Sub(in.Now) > 5*time.Minute })
