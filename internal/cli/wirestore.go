@@ -46,7 +46,11 @@ func (a *app) openStore(ctx context.Context, cfg config.Store, create bool) (*st
 	if err != nil {
 		return nil, err
 	}
-	s := store.New(driver, store.Options{Retrier: retrier, Bandwidth: cfg.Bandwidth})
+	bandwidth := cfg.Bandwidth
+	if cfg.Kind == config.StoreRsync {
+		bandwidth = 0 // rsync keeps to it by itself
+	}
+	s := store.New(driver, store.Options{Retrier: retrier, Bandwidth: bandwidth})
 	return a.stores.add(address, driver, openedStore{s, cfg.Name}).Store, nil
 }
 
@@ -105,6 +109,7 @@ func (a *app) bucket(ctx context.Context, cfg config.Store, retrier *store.Retri
 		AccessKey: secrets[0], SecretKey: secrets[1], SessionToken: secrets[2], Lookup: a.lookup, SSE: cfg.S3.SSE, KMSKey: cfg.S3.KMSKey,
 		StorageClass: cfg.S3.StorageClass, LockMode: cfg.S3.Lock, LockFor: cfg.S3.LockFor, PartSize: cfg.S3.PartSize, Parts: cfg.S3.Parts,
 		Stall: cfg.Stall, Retrier: retrier, Create: create, Now: a.Now,
+		Warn: func(f store.Finding) { a.printer.warn("store " + cfg.Name + ": " + f.Message + ": " + f.Fix) },
 	})
 }
 
@@ -133,7 +138,7 @@ func (a *app) rsync(ctx context.Context, cfg config.Store, retrier *store.Retrie
 	}
 	return rsync.Open(ctx, rsync.Options{
 		Host: cfg.SSH.Host, Port: cfg.SSH.Port, User: cfg.SSH.User, Path: cfg.SSH.Path, KeyFile: cfg.SSH.KeyFile, KnownHosts: cfg.SSH.KnownHosts,
-		Cache: cache, Bandwidth: cfg.Bandwidth, Timeout: cfg.Stall, Env: env, Retrier: retrier, Create: create,
+		Cache: cache, Bandwidth: cfg.Bandwidth, Timeout: cfg.SSH.Timeout, Stall: cfg.Stall, Env: env, Retrier: retrier, Create: create,
 	})
 }
 

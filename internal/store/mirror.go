@@ -22,14 +22,12 @@ import (
 //     those that are missing; Push closes what it returns.
 //   - Two writers of one name at once are not kept apart: the later one may win. Who pushes must be the only one.
 //   - List is that of [Driver]: ordered, complete or an error.
-//   - Fetch writes the whole object to w. A missing name is fs.ErrNotExist, before anything is written.
 //   - Check compares the named objects with those at the far side and returns the names that differ or are missing there,
 //     ordered. It trusts the far side to read its own disk.
 //   - All methods are safe for concurrent use. Errors are classified like a Driver's.
 type Mirror interface {
 	Push(ctx context.Context, objects []Object, open func(ctx context.Context, name string) (io.ReadCloser, error)) error
 	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
-	Fetch(ctx context.Context, name string, w io.Writer) error
 	Check(ctx context.Context, names []string, open func(ctx context.Context, name string) (io.ReadCloser, error)) (different []string, err error)
 }
 
@@ -92,18 +90,6 @@ func beginning(objects []Object) string {
 
 func (m mirror) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 	return m.store.List(ctx, prefix)
-}
-
-func (m mirror) Fetch(ctx context.Context, name string, w io.Writer) error {
-	r, err := m.store.Open(ctx, name, 0, -1)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(w, r)
-	if err := errors.Join(err, r.Close()); err != nil {
-		return fmt.Errorf("fetch %s: %w", name, err)
-	}
-	return nil
 }
 
 func (m mirror) Check(ctx context.Context, names []string, open func(ctx context.Context, name string) (io.ReadCloser, error)) ([]string, error) {

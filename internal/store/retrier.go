@@ -35,13 +35,17 @@ func NewRetrier(attempts int, wait time.Duration) *Retrier {
 func (r *Retrier) Retries() int64 { return r.retries.Load() }
 
 // Do calls op until it succeeds, says that another attempt is of no use, fails for good, or ctx ends. Pauses double up to
-// 30 s, and are drawn between half and all of that; a [LaterError] asks for a longer one, up to 2 minutes.
+// 30 s, and are drawn between half and all of that; a [LaterError] asks for a longer one, up to 2 minutes. What was tried
+// often enough is not tried again by a Do around this one, so that attempts do not multiply.
 func (r *Retrier) Do(ctx context.Context, op func() (again bool, err error)) error {
 	wait := r.wait
 	for attempt := 1; ; attempt++ {
 		again, err := op()
-		if err == nil || !again || attempt >= r.attempts || final(err) || ctx.Err() != nil {
+		if err == nil || !again || final(err) || ctx.Err() != nil {
 			return err
+		}
+		if attempt >= r.attempts {
+			return &exhausted{err}
 		}
 		pause := wait/2 + rand.N(wait/2+1)
 		var later *LaterError
@@ -67,8 +71,17 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// final reports whether err stays what it is however often one asks.
+// exhausted is an error after the last attempt. It says what the error says.
+type exhausted struct{ error }
+
+func (e *exhausted) Unwrap() error { return e.error }
+
+// final reports whether err stays what it is however often one asks, or was asked for often enough.
 func final(err error) bool {
+	var done *exhausted
+	if errors.As(err, &done) {
+		return true
+	}
 	for _, sentinel := range []error{
 		ErrExists, ErrFull, ErrReadOnly, ErrRetained, ErrNoStore, fs.ErrNotExist, fs.ErrPermission, fs.ErrClosed,
 		holdfast.ErrUsage, holdfast.ErrDifference,

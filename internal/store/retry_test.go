@@ -20,8 +20,9 @@ import (
 )
 
 func TestStoreKeepsTheLaws(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Driver {
-		return store.New(storetest.NewMemory(t), store.Options{Wait: time.Millisecond})
+	storetest.Run(t, func(t *testing.T) (store.Driver, func()) {
+		memory := storetest.NewMemory(t)
+		return store.New(memory, store.Options{Wait: time.Millisecond}), memory.Vanish
 	})
 }
 
@@ -100,6 +101,42 @@ func TestRetriesEndAndTakeTheirTime(t *testing.T) {
 	})
 }
 
+// TestAttemptsDoNotMultiply: what a driver has tried as often as it may is not begun again by the Store around it.
+func TestAttemptsDoNotMultiply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		retrier := store.NewRetrier(4, 0)
+		lost := &store.LaterError{Err: errors.New("connection lost")}
+		driver := &scripted{err: lost}
+		s := store.New(insistent{driver, retrier}, store.Options{Retrier: retrier})
+		err := s.Put(t.Context(), "a", strings.NewReader("12345"))
+		var later *store.LaterError
+		if !errors.Is(err, lost) || !errors.As(err, &later) || err.Error() != "put a: connection lost" {
+			t.Errorf("error %v, want the driver's", err)
+		}
+		if got := s.Counters().Retries; driver.calls != 4 || got != 3 {
+			t.Errorf("%d attempts and %d retries, want 4 and 3", driver.calls, got)
+		}
+	})
+}
+
+// insistent tries what it got of a Put again by itself.
+type insistent struct {
+	store.Driver
+	retrier *store.Retrier
+}
+
+func (i insistent) Put(ctx context.Context, name string, r io.Reader) error {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	err = i.retrier.Do(ctx, func() (bool, error) { return true, i.Driver.Put(ctx, name, bytes.NewReader(data)) })
+	if err != nil {
+		return fmt.Errorf("put %s: %w", name, err)
+	}
+	return nil
+}
+
 func TestPausesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := storetest.NewMemory(t)
@@ -165,7 +202,7 @@ func (s *scripted) Delete(context.Context, string) error {
 
 func TestSentinelsAreNotRetried(t *testing.T) {
 	for _, sentinel := range []error{
-		store.ErrExists, store.ErrFull, store.ErrReadOnly, store.ErrRetained, fs.ErrNotExist, fs.ErrPermission,
+		store.ErrExists, store.ErrFull, store.ErrReadOnly, store.ErrRetained, store.ErrNoStore, fs.ErrNotExist, fs.ErrPermission,
 	} {
 		t.Run(sentinel.Error(), func(t *testing.T) {
 			driver := &scripted{err: fmt.Errorf("wrapped: %w", sentinel)}

@@ -59,10 +59,11 @@ var (
 	_ store.Driver    = (*Driver)(nil)
 	_ store.Inspector = (*Driver)(nil)
 	_ store.Spacer    = (*Driver)(nil)
+	_ store.Janitor   = (*Driver)(nil)
 )
 
-// Open opens the store in dir. Without opt.Create it fails, with a hint, when dir is missing or has no marker: it
-// satisfies fs.ErrNotExist then.
+// Open opens the store in dir. Errors: store.ErrNoStore, with a hint, when dir is missing or has no marker, or when with
+// opt.Create the parent directory is missing; fs.ErrPermission when others can look into dir.
 func Open(dir string, opt Options) (*Driver, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -107,6 +108,9 @@ func (d *Driver) Free(context.Context) (int64, error) {
 }
 
 func (d *Driver) room() (about unix.Statfs_t, err error) {
+	if err := d.check(); err != nil {
+		return about, err
+	}
 	dir, err := d.root.Open(".")
 	if err == nil {
 		err = errors.Join(unix.Fstatfs(int(dir.Fd()), &about), dir.Close())
@@ -139,8 +143,13 @@ func create(dir string) error {
 	if err == nil {
 		err = durable.SyncDir(filepath.Dir(dir))
 	}
-	if errors.Is(err, fs.ErrExist) {
+	switch {
+	case errors.Is(err, fs.ErrExist):
 		err = makePrivate(dir)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+		// The cause is not wrapped: fs.ErrNotExist speaks of objects.
+		return holdfast.WithHint(fmt.Errorf("%w: the directory above it is missing", store.ErrNoStore),
+			"mount the disk, or make the directory "+filepath.Dir(dir))
 	}
 	if err != nil {
 		return err
@@ -175,11 +184,22 @@ func (d *Driver) check() error {
 }
 
 func notThere(dir string, err error) error {
-	if !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 		return fmt.Errorf("open store %s: %w", dir, classify(err))
 	}
-	return holdfast.WithHint(fmt.Errorf("open store %s: there is no store: %w", dir, fs.ErrNotExist),
+	// The cause is not wrapped: fs.ErrNotExist speaks of objects.
+	return holdfast.WithHint(fmt.Errorf("open store %s: %w", dir, store.ErrNoStore),
 		"mount the disk, or make a new store there with `holdfast backup --create-store`")
+}
+
+// missing tells a store that has gone from an object, or a directory of the store, that is not there.
+func (d *Driver) missing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		if gone := d.check(); gone != nil {
+			return gone
+		}
+	}
+	return err
 }
 
 // Close releases the directory. Readers that are still open stay usable.
@@ -190,7 +210,7 @@ func (d *Driver) Put(ctx context.Context, name string, r io.Reader) error {
 	if err := store.CheckName(name); err != nil {
 		return err
 	}
-	err := d.put(ctx, name, store.Obey(ctx, r))
+	err := d.missing(d.put(ctx, name, store.Obey(ctx, r)))
 	if err != nil {
 		d.removeEmpty(path.Dir(name)) // what was made for an object that did not come
 	}
@@ -313,7 +333,7 @@ func (d *Driver) Open(ctx context.Context, name string, offset, length int64) (i
 		return nil, err
 	}
 	r, err := d.open(ctx, name, offset, length)
-	if err != nil {
+	if err = d.missing(err); err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, classify(err))
 	}
 	return r, nil
@@ -328,7 +348,7 @@ func (d *Driver) open(ctx context.Context, name string, offset, length int64) (i
 	}
 	f, err := d.root.Open(name)
 	if err != nil {
-		return nil, errors.Join(d.check(), err)
+		return nil, err
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -350,7 +370,7 @@ func (d *Driver) List(ctx context.Context, prefix string) iter.Seq2[store.Object
 		if err == nil {
 			err = d.check() // what seemed deleted may have been the disk going
 		}
-		if err != nil && !errors.Is(err, errStopped) {
+		if err = d.missing(err); err != nil && !errors.Is(err, errStopped) {
 			yield(store.Object{}, fmt.Errorf("list %s: %w", d.dir, classify(err)))
 		}
 	}
@@ -427,7 +447,7 @@ func (d *Driver) Delete(ctx context.Context, name string) error {
 	if err := store.CheckName(name); err != nil {
 		return err
 	}
-	if err := d.delete(ctx, name); err != nil {
+	if err := d.missing(d.delete(ctx, name)); err != nil {
 		return fmt.Errorf("delete %s: %w", name, classify(err))
 	}
 	return nil

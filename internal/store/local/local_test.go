@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/store/local"
 	"holdfast/internal/store/storetest"
+	"holdfast/internal/testbed"
 )
 
 // victimStore names the environment variable that turns this test binary into a process that is killed in a Put.
@@ -54,7 +55,17 @@ func openWith(t *testing.T, dir string, opt local.Options) *local.Driver {
 }
 
 func TestLaws(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Driver { return create(t, filepath.Join(t.TempDir(), "store")) })
+	storetest.Run(t, func(t *testing.T) (store.Driver, func()) {
+		dir := filepath.Join(t.TempDir(), "store")
+		return create(t, dir), func() { remove(t, dir) }
+	})
+}
+
+func remove(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func put(t *testing.T, d store.Driver, name, content string) {
@@ -110,32 +121,13 @@ func TestOwnerAlone(t *testing.T) {
 	defer unix.Umask(old)
 	dir := filepath.Join(t.TempDir(), "store")
 	put(t, create(t, dir), "a/b/c", "x")
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		want := fs.FileMode(0o600)
-		if d.IsDir() {
-			want = fs.ModeDir | 0o700
-		}
-		if info.Mode() != want {
-			t.Errorf("%s has mode %v, want %v", path, info.Mode(), want)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	storetest.OwnerAlone(t, dir)
 }
 
 func wantNoStore(t *testing.T, err error) {
 	t.Helper()
-	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(holdfast.Hint(err), "mount the disk") {
-		t.Errorf("error %v with hint %q, want fs.ErrNotExist and what to do", err, holdfast.Hint(err))
+	if !errors.Is(err, store.ErrNoStore) || errors.Is(err, fs.ErrNotExist) || !strings.Contains(holdfast.Hint(err), "mount the disk") {
+		t.Errorf("error %v with hint %q, want ErrNoStore and what to do", err, holdfast.Hint(err))
 	}
 }
 
@@ -146,29 +138,21 @@ func TestMissingStoreIsNeverMade(t *testing.T) {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Open made the directory: %v", err)
 	}
-	if _, err := local.Open(filepath.Join(dir, "deeper"), local.Options{Create: true}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("create without a parent directory: error %v, want fs.ErrNotExist", err)
-	}
-}
-
-func mount(t *testing.T, dir, options string) {
-	t.Helper()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		t.Fatalf("mount tmpfs: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-			t.Error(err)
+	for _, above := range []string{dir, file} {
+		for _, create := range []bool{false, true} {
+			_, err := local.Open(filepath.Join(above, "deeper"), local.Options{Create: create})
+			wantNoStore(t, err)
 		}
-	})
+	}
 }
 
 func TestUnmountedDiskIsNotFilled(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "disk")
-	mount(t, dir, "size=1m")
+	testbed.MountTmpfs(t, dir, "size=1m")
 	d, err := local.Open(dir, local.Options{Create: true})
 	if err != nil {
 		t.Fatal(err)
@@ -189,23 +173,49 @@ func TestStoreThatGoesAwayWhileOpen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	d := create(t, dir)
 	put(t, d, "a", "x")
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	var listed error
-	for _, err := range d.List(t.Context(), "") {
-		listed = err
-	}
-	wantNoStore(t, listed)
+	remove(t, dir)
+	storetest.Vanished(t, d)
 	wantNoStore(t, d.Put(t.Context(), "b", strings.NewReader("x")))
-	wantNoStore(t, d.Delete(t.Context(), "a"))
 	_, err := d.Open(t.Context(), "a", 0, -1)
 	wantNoStore(t, err)
 }
 
+// TestStoreThatGoesAwayInACall: a store that goes between the first look and the end of a call is no missing object either.
+func TestStoreThatGoesAwayInACall(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	d := create(t, dir)
+	put(t, d, "a/1", "x")
+	put(t, d, "a/2", "x")
+	wantNoStore(t, d.Put(t.Context(), "b/c", &removing{Reader: strings.NewReader("x"), t: t, dir: dir}))
+
+	dir = filepath.Join(t.TempDir(), "other")
+	d = create(t, dir)
+	put(t, d, "a/1", "x")
+	put(t, d, "b/2", "x")
+	var listed error
+	for object, err := range d.List(t.Context(), "") {
+		if listed = err; object.Name == "a/1" {
+			remove(t, dir)
+		}
+	}
+	wantNoStore(t, listed)
+}
+
+// removing takes the store away while it is read.
+type removing struct {
+	io.Reader
+	t   *testing.T
+	dir string
+}
+
+func (r *removing) Read(p []byte) (int, error) {
+	remove(r.t, r.dir)
+	return r.Reader.Read(p)
+}
+
 func TestFullDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "disk")
-	mount(t, dir, "size=1m")
+	testbed.MountTmpfs(t, dir, "size=1m")
 	d := create(t, dir)
 	put(t, d, "small", "x")
 	err := d.Put(t.Context(), "dir/large", bytes.NewReader(make([]byte, 2<<20)))
@@ -218,7 +228,7 @@ func TestFullDisk(t *testing.T) {
 
 func TestReadOnlyDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "disk")
-	mount(t, dir, "size=1m")
+	testbed.MountTmpfs(t, dir, "size=1m")
 	d := create(t, dir)
 	put(t, d, "a", "x")
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m"); err != nil {
@@ -435,6 +445,11 @@ func TestOthersMayNotLookIn(t *testing.T) {
 	if info, err := os.Stat(shared); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("its mode is now %v, error %v", info.Mode(), err)
 	}
+}
+
+func TestSweep(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	storetest.Sweeps(t, create(t, dir), dir)
 }
 
 func TestFreeRoomIsKnown(t *testing.T) {

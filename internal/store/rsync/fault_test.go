@@ -184,10 +184,9 @@ func TestCutReads(t *testing.T) {
 			t.Errorf("cut after %d bytes: a list of %d objects without an error", limit, n)
 		}
 		c.next(limit)
-		var got bytes.Buffer
-		err := d.Fetch(t.Context(), "large", &got)
-		if err != nil && got.Len() > 0 || err == nil && !bytes.Equal(got.Bytes(), all["large"]) {
-			t.Errorf("cut after %d bytes: %d bytes were fetched, error %v", limit, got.Len(), err)
+		got, err := fetch(t, d, "large")
+		if err != nil && len(got) > 0 || err == nil && !bytes.Equal(got, all["large"]) {
+			t.Errorf("cut after %d bytes: %d bytes were fetched, error %v", limit, len(got), err)
 		}
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, store.ErrNoStore) {
 			t.Errorf("cut after %d bytes: %v is not what happened", limit, err)
@@ -203,7 +202,7 @@ func TestStalledLine(t *testing.T) {
 	s := testbed.StartSSHD(t, testbed.SSHDOptions{NoSFTP: true})
 	c := startCutter(t, s.Addr())
 	opt := c.through(t, s, options(t, s, "mirror"))
-	opt.Timeout = 2 * time.Second
+	opt.Stall = 2 * time.Second
 	d := open(t, opt)
 	all := objects{"a": random(1 << 20)}
 	c.stall.Store(true)

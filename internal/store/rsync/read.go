@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/internal/store"
 )
 
@@ -91,6 +93,9 @@ func (d *Driver) fetch(ctx context.Context, name string) (*os.File, error) {
 	// A name of our own: what the far side calls its file decides nothing here.
 	file := filepath.Join(folder, "object")
 	_, err := d.run(ctx, nil, "--no-links", "--no-devices", "--no-specials", "--chmod=F600", d.at(name), file)
+	if errors.Is(err, store.ErrFull) {
+		err = cacheError(unix.ENOSPC) // a fetch writes nothing at the far side
+	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		if noStore := d.look(ctx); noStore != nil {
 			err = noStore
@@ -149,17 +154,4 @@ func (d *Driver) forget(name string) {
 		}
 		return f.name == name
 	})
-}
-
-// Fetch writes the whole object to w.
-func (d *Driver) Fetch(ctx context.Context, name string, w io.Writer) error {
-	r, err := d.Open(ctx, name, 0, -1)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(w, r)
-	if err := errors.Join(err, r.Close()); err != nil {
-		return fmt.Errorf("fetch %s: %w", name, err)
-	}
-	return nil
 }

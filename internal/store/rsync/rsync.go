@@ -60,7 +60,8 @@ type Options struct {
 	Batch int64
 
 	Bandwidth int64         // bytes per second, each way. 0: no limit
-	Timeout   time.Duration // how long nothing may move. 0: store.DefaultStall
+	Timeout   time.Duration // of a connect. 0: 30 s
+	Stall     time.Duration // how long nothing may move on a connection. 0: store.DefaultStall
 	Program   string        // rsync. "": the one in PATH
 	Env       []string      // environment of the programs, such as PATH and SSH_AUTH_SOCK. nil: the usual folders as PATH
 	// Retrier tries a batch again. nil: nothing is tried again.
@@ -108,7 +109,10 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 		opt.Batch = defaultBatch
 	}
 	if opt.Timeout <= 0 {
-		opt.Timeout = store.DefaultStall
+		opt.Timeout = 30 * time.Second
+	}
+	if opt.Stall <= 0 {
+		opt.Stall = store.DefaultStall
 	}
 	if opt.Program == "" {
 		opt.Program = "rsync"

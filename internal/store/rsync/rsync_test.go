@@ -59,10 +59,14 @@ func TestLaws(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(programs, "ssh"), []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	storetest.Run(t, func(t *testing.T) store.Driver {
+	storetest.Run(t, func(t *testing.T) (store.Driver, func()) {
 		opt := options(t, s, filepath.Base(t.Name()))
 		opt.Env = []string{"PATH=" + programs + ":/usr/bin:/bin"}
-		return open(t, opt)
+		return open(t, opt), func() {
+			if err := os.RemoveAll(opt.Path); err != nil {
+				t.Fatal(err)
+			}
+		}
 	})
 }
 
@@ -91,6 +95,17 @@ func sample() objects {
 		all[fmt.Sprintf("job/2026/%02d", i)] = bytes.Repeat([]byte{byte(i)}, 1000*i)
 	}
 	return all
+}
+
+// fetch reads a whole object. An Open that fails has read nothing.
+func fetch(t *testing.T, d *rsync.Driver, name string) ([]byte, error) {
+	t.Helper()
+	r, err := d.Open(t.Context(), name, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	got, err := io.ReadAll(r)
+	return got, errors.Join(err, r.Close())
 }
 
 // wantMirror: the mirror has exactly these objects.
@@ -128,12 +143,11 @@ func testPush(t *testing.T, opt rsync.Options, dir string) {
 		t.Fatal(err)
 	}
 	wantMirror(t, d, all)
-	var got bytes.Buffer
-	if err := d.Fetch(t.Context(), "z", &got); err != nil || !bytes.Equal(got.Bytes(), all["z"]) {
-		t.Errorf("Fetch: %d bytes, error %v", got.Len(), err)
+	if got, err := fetch(t, d, "z"); err != nil || !bytes.Equal(got, all["z"]) {
+		t.Errorf("Open: %d bytes, error %v", len(got), err)
 	}
-	if err := d.Fetch(t.Context(), "none", io.Discard); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Fetch of a missing object: error %v, want fs.ErrNotExist", err)
+	if _, err := fetch(t, d, "none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open of a missing object: error %v, want fs.ErrNotExist", err)
 	}
 	// What is there stays, and is not even opened.
 	other := objects{"z": []byte("other"), "new": []byte("new")}
@@ -248,6 +262,14 @@ func TestRefusals(t *testing.T) {
 		}
 		return []string{file}
 	}
+	key, err := os.ReadFile(s.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unprotected := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(unprotected, key, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name   string
 		change func(o *rsync.Options)
@@ -256,6 +278,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"unknown key", func(o *rsync.Options) { o.KnownHosts = known("") }, fs.ErrPermission, fmt.Sprintf("ssh-keyscan -p %d 127.0.0.1", s.Port)},
 		{"changed key", func(o *rsync.Options) { o.KnownHosts = known(fmt.Sprintf("[127.0.0.1]:%d %s\n", s.Port, other)) }, fs.ErrPermission, "stand between"},
+		{"a key that others can read", func(o *rsync.Options) { o.KeyFile = unprotected }, fs.ErrPermission, "chmod 600"},
 		{"wrong login", func(o *rsync.Options) { o.KeyFile = s.OtherKey }, fs.ErrPermission, "authorized_keys"},
 		{"no folder", func(o *rsync.Options) { o.Create = false }, store.ErrNoStore, "mount the disk"},
 		{"no folder above", func(o *rsync.Options) { o.Path += "/deeper" }, store.ErrNoStore, "folder above"},
@@ -289,25 +312,33 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func mount(t *testing.T, dir, options string) {
-	t.Helper()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// TestNoPermission: a far side that lets the login in and then not into the folder says something else than one that lets nobody
+// in. A program in the place of ssh runs the far side as nobody, who has no shell at a real server.
+func TestNoPermission(t *testing.T) {
+	s := &testbed.SSHD{Port: 22, User: "nobody", Dir: t.TempDir(), KnownHosts: "/dev/null"}
+	programs := t.TempDir()
+	const text = "#!/bin/sh\nshift 3\nexec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(programs, "ssh"), []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		t.Fatalf("mount tmpfs: %v", err)
+	opt := options(t, s, "mirror")
+	opt.Env, opt.Create = []string{"PATH=" + programs + ":/usr/bin:/bin"}, false
+	if err := errors.Join(os.Chmod(filepath.Dir(s.Dir), 0o755), os.Chmod(s.Dir, 0o755), os.Mkdir(opt.Path, 0o700)); err != nil {
+		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-			t.Error(err)
-		}
-	})
+	d, err := rsync.Open(t.Context(), opt)
+	if err == nil {
+		d.Close()
+	}
+	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(holdfast.Hint(err), "belong to that user") {
+		t.Errorf("error %v with hint %q, want fs.ErrPermission and whose folder it has to be", err, holdfast.Hint(err))
+	}
 }
 
 func TestDisks(t *testing.T) {
 	s := testbed.StartSSHD(t, testbed.SSHDOptions{NoSFTP: true})
 	dir := filepath.Join(s.Dir, "disk")
-	mount(t, dir, "size=2m")
+	testbed.MountTmpfs(t, dir, "size=2m")
 	d := open(t, options(t, s, "disk"))
 	large := objects{"dir/large": make([]byte, 4<<20), "dir/small": []byte("x")}
 	if err := d.Push(t.Context(), large.list(), large.open); !errors.Is(err, store.ErrFull) || holdfast.Hint(err) == "" {
@@ -319,7 +350,7 @@ func TestDisks(t *testing.T) {
 
 	// Another disk: who ran full may still have its file open.
 	dir = filepath.Join(s.Dir, "other")
-	mount(t, dir, "size=2m")
+	testbed.MountTmpfs(t, dir, "size=2m")
 	d = open(t, options(t, s, "other"))
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "size=2m"); err != nil {
 		t.Fatal(err)
@@ -330,15 +361,9 @@ func TestDisks(t *testing.T) {
 	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 		t.Fatal(err)
 	}
-	for what, err := range map[string]error{
-		"Push":   d.Push(t.Context(), large.list(), large.open),
-		"Put":    d.Put(t.Context(), "b", strings.NewReader("x")),
-		"Delete": d.Delete(t.Context(), "b"),
-		"Fetch":  d.Fetch(t.Context(), "b", io.Discard),
-	} {
-		if !errors.Is(err, store.ErrNoStore) {
-			t.Errorf("unmounted: %s: error %v, want ErrNoStore", what, err)
-		}
+	storetest.Vanished(t, d)
+	if err := d.Push(t.Context(), large.list(), large.open); !errors.Is(err, store.ErrNoStore) {
+		t.Errorf("unmounted: Push: error %v, want ErrNoStore", err)
 	}
 	if _, err := d.Check(t.Context(), []string{"dir/small"}, large.open); !errors.Is(err, store.ErrNoStore) {
 		t.Errorf("unmounted: Check: error %v, want ErrNoStore", err)
@@ -351,13 +376,19 @@ func TestDisks(t *testing.T) {
 // TestFullCache: no room on this host is not a full mirror.
 func TestFullCache(t *testing.T) {
 	s := testbed.StartSSHD(t, testbed.SSHDOptions{NoSFTP: true})
+	all := objects{"large": make([]byte, 2<<20)}
+	if err := open(t, options(t, s, "mirror")).Push(t.Context(), all.list(), all.open); err != nil {
+		t.Fatal(err)
+	}
 	opt := options(t, s, "mirror")
 	opt.Cache = filepath.Join(t.TempDir(), "cache")
-	mount(t, opt.Cache, "size=1m")
+	testbed.MountTmpfs(t, opt.Cache, "size=1m")
 	d := open(t, opt)
-	err := d.Put(t.Context(), "large", bytes.NewReader(make([]byte, 2<<20)))
-	if errors.Is(err, store.ErrFull) || !errors.Is(err, holdfast.ErrUsage) || !strings.Contains(holdfast.Hint(err), "make room") {
-		t.Errorf("error %v with hint %q", err, holdfast.Hint(err))
+	_, opened := d.Open(t.Context(), "large", 0, -1)
+	for what, err := range map[string]error{"Put": d.Put(t.Context(), "other", bytes.NewReader(all["large"])), "Open": opened} {
+		if errors.Is(err, store.ErrFull) || !errors.Is(err, holdfast.ErrUsage) || !strings.Contains(holdfast.Hint(err), "make room there") {
+			t.Errorf("%s: error %v with hint %q", what, err, holdfast.Hint(err))
+		}
 	}
 }
 

@@ -67,10 +67,10 @@ func (d *Driver) findProgram(ctx context.Context) error {
 }
 
 // command prepares one run of rsync. Nothing of the caller's environment leads it elsewhere.
-func (d *Driver) command(ctx context.Context, timeout time.Duration, args ...string) *exec.Cmd {
+func (d *Driver) command(ctx context.Context, stall time.Duration, args ...string) *exec.Cmd {
 	all := []string{"-e", "ssh -F '" + filepath.Join(d.dir, sshConfigName) + "'"}
-	if timeout > 0 {
-		all = append(all, "--timeout="+strconv.Itoa(seconds(timeout)))
+	if stall > 0 {
+		all = append(all, "--timeout="+strconv.Itoa(seconds(stall)))
 	}
 	if d.opt.Bandwidth > 0 {
 		all = append(all, "--bwlimit="+strconv.FormatInt(max(1, d.opt.Bandwidth/1024), 10)) // in units of 1024 bytes
@@ -87,14 +87,14 @@ func (d *Driver) command(ctx context.Context, timeout time.Duration, args ...str
 
 // run runs rsync with names, separated by NULs, on its standard input, and returns what it prints.
 func (d *Driver) run(ctx context.Context, names []string, args ...string) ([]byte, error) {
-	return d.runWithin(ctx, d.opt.Timeout, names, args...)
+	return d.runWithin(ctx, d.opt.Stall, names, args...)
 }
 
-func (d *Driver) runWithin(ctx context.Context, timeout time.Duration, names []string, args ...string) ([]byte, error) {
+func (d *Driver) runWithin(ctx context.Context, stall time.Duration, names []string, args ...string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	cmd := d.command(ctx, timeout, args...)
+	cmd := d.command(ctx, stall, args...)
 	// One run at a time: rrsync refuses a second one.
 	select {
 	case d.turn <- struct{}{}:
@@ -145,22 +145,22 @@ type said struct {
 	hint string
 }
 
-// sentences are looked for in this order. The text comes from the C library and from the programs, in the language that LC_ALL=C
-// gives.
+// sentences are looked for in this order: what says more comes before what is part of it, or is said beside it. The text comes
+// from the C library and from the programs, in the language that LC_ALL=C gives.
 var sentences = []said{
 	{"REMOTE HOST IDENTIFICATION HAS CHANGED", fs.ErrPermission, "the server's key is not the one that known_hosts has",
 		"somebody may stand between, or the server was set up anew: ask its owner for the fingerprint before you change known_hosts"},
 	{"Host key verification failed", fs.ErrPermission, "the server's key is not in known_hosts",
 		"run ssh-keyscan -p PORT HOST, compare the fingerprint (ssh-keygen -lf -) with what the server's owner tells you, and add the line to the file of known_hosts:"},
+	{"UNPROTECTED PRIVATE KEY FILE", fs.ErrPermission, "the key file can be read by others, so that ssh does not use it", "run chmod 600 on the key file"},
+	{"Permission denied (13)", fs.ErrPermission, "the login may not do that at the far side", "have the folder of the mirror belong to that user"},
 	{"Permission denied (", fs.ErrPermission, "the login is refused",
 		"add the public key to the authorized_keys of that user on the server, and check user: and key_file:"},
-	{"UNPROTECTED PRIVATE KEY FILE", fs.ErrPermission, "the key file can be read by others, so that ssh does not use it", "run chmod 600 on the key file"},
 	{"No space left on device", store.ErrFull, "no room at the far side",
 		"make room in the mirror: a larger disk or quota, or a shorter retention and `holdfast prune`"},
 	{"Disk quota exceeded", store.ErrFull, "the quota at the far side is used up", "have the quota raised, or shorten the retention"},
 	{"Read-only file system", store.ErrReadOnly, "the disk at the far side takes no writes",
 		"have the filesystem at the far side mounted read-write; a kernel makes it read-only after a disk error, so look there first"},
-	{"Permission denied (13)", fs.ErrPermission, "the login may not do that at the far side", "have the folder of the mirror belong to that user"},
 	{"Operation not permitted (1)", fs.ErrPermission, "the login may not do that at the far side", "have the folder of the mirror belong to that user"},
 	{"sending to write-only server not allowed", fs.ErrPermission, "the server is for writing alone", "allow that login to read at the server (rrsync without -wo)"},
 	{"read-only server", fs.ErrPermission, "the server is for reading alone", "allow that login to write at the server (rrsync without -ro)"},

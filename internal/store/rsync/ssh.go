@@ -60,9 +60,9 @@ func (opt Options) sshConfig() (string, error) {
 		line("IdentityAgent", "none")
 	}
 	line("PreferredAuthentications", "publickey")
-	line("ConnectTimeout", fmt.Sprint(seconds(min(opt.Timeout, 30*time.Second))))
+	line("ConnectTimeout", fmt.Sprint(seconds(opt.Timeout)))
 	// A dead line ends although rsync is busy with its disk.
-	line("ServerAliveInterval", fmt.Sprint(seconds(opt.Timeout/4)))
+	line("ServerAliveInterval", fmt.Sprint(seconds(opt.Stall/4)))
 	line("ServerAliveCountMax", "4")
 	line("ControlPath", "none")
 	line("ClearAllForwardings", "yes")

@@ -18,6 +18,7 @@ import (
 	"holdfast"
 	"holdfast/internal/store"
 	"holdfast/internal/store/s3"
+	"holdfast/internal/store/storetest"
 	"holdfast/internal/testbed"
 )
 
@@ -114,24 +115,7 @@ func TestBucketVanishes(t *testing.T) {
 		r.URL.Path = strings.Replace(r.URL.Path, opt.Bucket, "no-such-bucket", 1)
 		resign(t, server, r)
 	}})
-	for _, length := range []int64{-1, 0, 1} {
-		if _, err := d.Open(t.Context(), "a", 0, length); !errors.Is(err, store.ErrNoStore) || errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("Open of %d bytes: %v, want ErrNoStore", length, err)
-		}
-	}
-	if err := d.Put(t.Context(), "a", strings.NewReader("x")); !errors.Is(err, store.ErrNoStore) {
-		t.Errorf("Put: %v, want ErrNoStore", err)
-	}
-	if err := d.Delete(t.Context(), "a"); !errors.Is(err, store.ErrNoStore) {
-		t.Errorf("Delete: %v, want ErrNoStore", err)
-	}
-	var err error
-	for _, e := range d.List(t.Context(), "") {
-		err = e
-	}
-	if !errors.Is(err, store.ErrNoStore) {
-		t.Errorf("List: %v, want ErrNoStore", err)
-	}
+	storetest.Vanished(t, d)
 }
 
 func TestOwnAuthority(t *testing.T) {

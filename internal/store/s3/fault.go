@@ -168,6 +168,8 @@ func (f *fault) sort() (hint string, kind error) {
 		return "the object is in an archive class: have the provider bring it back first", fs.ErrPermission
 	case "AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException":
 		return "the bucket is in another region: correct region, and endpoint if one is given", holdfast.ErrUsage
+	case "BucketAlreadyExists":
+		return "choose another bucket name: this one belongs to somebody else", holdfast.ErrUsage
 	case "InvalidBucketName":
 		return "correct bucket", holdfast.ErrUsage
 	case "EntityTooLarge":

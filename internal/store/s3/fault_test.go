@@ -98,6 +98,37 @@ func TestEveryRequestMayFail(t *testing.T) {
 	}
 }
 
+// TestAttemptsDoNotMultiply: what was put as often as it may is not begun again because it can be read again.
+func TestAttemptsDoNotMultiply(t *testing.T) {
+	server := testbed.StartS3(t)
+	proxy, opt := through(t, server)
+	opt.PartSize, opt.Retrier = part, store.NewRetrier(4, time.Millisecond)
+	d := create(t, opt)
+	for name, c := range map[string]struct {
+		size  int
+		match func(*http.Request) bool
+	}{
+		"whole":    {5, method(http.MethodPut)},
+		"part":     {part + 10, func(r *http.Request) bool { return r.URL.Query().Get("partNumber") == "1" }},
+		"complete": {part + 10, complete},
+		"verify":   {5, method(http.MethodHead)},
+	} {
+		asked := 0
+		proxy.Fail(testbed.Fault{Match: func(r *http.Request) bool {
+			if !c.match(r) {
+				return false
+			}
+			asked++
+			return true
+		}, Failure: testbed.Answer, Status: 503, Body: xmlError("SlowDown", "slow"), Times: -1})
+		err := store.New(d, store.Options{Retrier: opt.Retrier}).Put(t.Context(), name, bytes.NewReader(sample(c.size, 1)))
+		proxy.Heal()
+		if err == nil || asked != 4 {
+			t.Errorf("%s: asked %d times, want 4; error %v", name, asked, err)
+		}
+	}
+}
+
 // TestEveryRequestFails: what fails for good leaves nothing.
 func TestEveryRequestFails(t *testing.T) {
 	server := testbed.StartS3(t)
@@ -450,6 +481,7 @@ func TestErrors(t *testing.T) {
 		{507, "XMinioStorageFull", store.ErrFull, "quota"},
 		{403, "QuotaExceeded", store.ErrFull, "quota"},
 		{507, "", store.ErrFull, "quota"},
+		{409, "BucketAlreadyExists", holdfast.ErrUsage, "choose another"},
 		{301, "PermanentRedirect", holdfast.ErrUsage, "region"},
 		{400, "AuthorizationHeaderMalformed", holdfast.ErrUsage, "region"},
 		{500, "InternalError", plain, ""},

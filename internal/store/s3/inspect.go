@@ -302,7 +302,7 @@ func (in *inspector) probe(ctx context.Context) error {
 	if found.obeyed() {
 		in.found(store.Fine, "the server writes a name once", "")
 	} else {
-		in.found(store.Warns, ErrIgnored.Error(), ignoredFix)
+		in.findings = append(in.findings, ignoredFinding())
 	}
 	if in.about.WriteOnly {
 		in.deletion(found.deleted)

@@ -41,6 +41,11 @@ func (d *Driver) Probe(ctx context.Context) error {
 	return nil
 }
 
+// ignoredFinding is ErrIgnored for a person.
+func ignoredFinding() store.Finding {
+	return store.Finding{Severity: store.Warns, Message: ErrIgnored.Error(), Fix: ignoredFix}
+}
+
 const ignoredFix = "let one run at a time write to this store, or use a server that has conditional writes"
 
 // probed is what a probe found.
@@ -87,6 +92,7 @@ func (d *Driver) probePut(ctx context.Context, key string) (int, error) {
 	for _, content := range []string{"This tells whether the server writes once.\n", "It does not.\n"} {
 		err := d.opt.Retrier.Do(ctx, func() (bool, error) {
 			in := &s3.PutObjectInput{Bucket: d.bucket, Key: aws.String(key), Body: strings.NewReader(content), IfNoneMatch: aws.String("*")}
+			in.ServerSideEncryption, in.SSEKMSKeyId = d.encryption() // a bucket's policy may take nothing without
 			// A bucket with a lock takes nothing without.
 			if !d.plain.Load() {
 				in.ChecksumCRC32C = aws.String(crcOf(content))

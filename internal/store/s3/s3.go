@@ -85,6 +85,8 @@ type Options struct {
 	// Create makes the bucket when it is missing: private, with versions and encryption, and with object lock when
 	// LockMode is set. It also makes Open probe for conditional writes; see [Driver.Probe].
 	Create bool
+	// Warn is told, before Open returns, what a store that is made lacks at this server and can do without. nil: nobody is.
+	Warn func(store.Finding)
 	// Now is the time of day. Required.
 	Now func() time.Time
 }
@@ -96,6 +98,9 @@ func (opt Options) check() (Options, error) {
 	}
 	if opt.Lookup == nil {
 		opt.Lookup = func(string) (string, bool) { return "", false }
+	}
+	if opt.Warn == nil {
+		opt.Warn = func(store.Finding) {}
 	}
 	if opt.Bucket == "" || strings.ContainsAny(opt.Bucket, "/?# ") {
 		return opt, fmt.Errorf("%w: bucket %q is not a name of a bucket", holdfast.ErrUsage, opt.Bucket)
@@ -220,7 +225,8 @@ func (d *Driver) open(ctx context.Context) error {
 	if err == nil && d.opt.Create {
 		err = d.Probe(ctx)
 		if errors.Is(err, ErrIgnored) {
-			err = nil // names are looked for first, and doctor tells
+			d.opt.Warn(ignoredFinding())
+			err = nil // names are looked for first
 		}
 	}
 	return err

@@ -58,6 +58,14 @@ func makeBucket(t *testing.T, server *testbed.S3, name string) {
 	}
 }
 
+// removeBucket takes an empty bucket away.
+func removeBucket(t *testing.T, server *testbed.S3, name string) {
+	t.Helper()
+	if _, err := client(server).DeleteBucket(t.Context(), &awss3.DeleteBucketInput{Bucket: aws.String(name)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // create opens a new bucket.
 func create(t *testing.T, opt s3.Options) *s3.Driver {
 	t.Helper()
@@ -75,18 +83,18 @@ func TestLaws(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := start(t)
 			t.Run("versions", func(t *testing.T) {
-				storetest.Run(t, func(t *testing.T) store.Driver {
+				storetest.Run(t, func(t *testing.T) (store.Driver, func()) {
 					opt := options(server)
 					// versitygw answers 500 to a listing while something is deleted.
-					return store.New(create(t, opt), store.Options{Retrier: opt.Retrier})
+					return store.New(create(t, opt), store.Options{Retrier: opt.Retrier}), func() { removeBucket(t, server, opt.Bucket) }
 				})
 			})
 			t.Run("folder", func(t *testing.T) {
-				storetest.Run(t, func(t *testing.T) store.Driver {
+				storetest.Run(t, func(t *testing.T) (store.Driver, func()) {
 					opt := options(server)
 					opt.Prefix = "some/folder"
 					makeBucket(t, server, opt.Bucket)
-					return open(t, opt)
+					return open(t, opt), func() { removeBucket(t, server, opt.Bucket) }
 				})
 			})
 		})

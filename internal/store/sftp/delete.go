@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"strings"
 	"time"
 
 	"holdfast/internal/store"
@@ -52,7 +51,7 @@ func (d *Driver) Sweep(ctx context.Context, age time.Duration) (n int, what stri
 	what = "temporary files"
 	err = d.do(ctx, d.check)
 	if err == nil {
-		err = d.sweep(ctx, ".", time.Now().Add(-age), &n)
+		n, err = store.SweepFolders(ctx, folders{d}, temporary, time.Now().Add(-age))
 	}
 	if err != nil {
 		return n, what, fmt.Errorf("sweep %s: %w", d.where, classify(err))
@@ -60,37 +59,22 @@ func (d *Driver) Sweep(ctx context.Context, age time.Duration) (n int, what stri
 	return n, what, nil
 }
 
-func (d *Driver) sweep(ctx context.Context, folder string, before time.Time, n *int) error {
-	entries, err := d.entries(ctx, folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // deleted meanwhile
-	}
-	if err != nil {
-		return err
-	}
-	removed := false
-	for _, info := range entries {
-		name := path.Join(folder, info.Name())
-		switch {
-		case strings.Contains(info.Name(), "/"):
-		case info.IsDir() && store.CheckName(name) == nil:
-			if err := d.sweep(ctx, name, before, n); err != nil {
-				return err
-			}
-		case info.Mode().IsRegular() && strings.HasPrefix(info.Name(), temporary) && info.ModTime().Before(before):
-			err := d.do(ctx, func(s *session) error { return s.sftp.Remove(d.at(name)) })
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			removed = true
-			*n++
-		}
-	}
-	if removed {
-		return d.do(ctx, func(s *session) error {
-			d.removeEmpty(s, folder)
-			return nil
-		})
-	}
-	return nil
+// folders are those of the store.
+type folders struct{ d *Driver }
+
+var _ store.Folders = folders{}
+
+func (f folders) Entries(ctx context.Context, folder string) ([]fs.FileInfo, error) {
+	return f.d.entries(ctx, folder)
+}
+
+func (f folders) Remove(ctx context.Context, name string) error {
+	return f.d.do(ctx, func(s *session) error { return s.sftp.Remove(f.d.at(name)) })
+}
+
+func (f folders) RemoveEmpty(ctx context.Context, folder string) error {
+	return f.d.do(ctx, func(s *session) error {
+		f.d.removeEmpty(s, folder)
+		return nil
+	})
 }

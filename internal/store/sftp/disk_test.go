@@ -10,13 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast"
 	"holdfast/internal/store"
 	"holdfast/internal/store/sftp"
+	"holdfast/internal/store/storetest"
 	"holdfast/internal/testbed"
 )
 
@@ -24,17 +24,7 @@ import (
 func mount(t *testing.T, s *testbed.SSHD, name, options string) string {
 	t.Helper()
 	dir := filepath.Join(s.Dir, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		t.Fatalf("mount tmpfs: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-			t.Error(err)
-		}
-	})
+	testbed.MountTmpfs(t, dir, options)
 	return dir
 }
 
@@ -198,11 +188,7 @@ func TestUnmountedDiskIsNotFilled(t *testing.T) {
 	if err := unix.Unmount(dir, 0); err != nil {
 		t.Fatal(err)
 	}
-	for what, err := range failures(t, d) {
-		if !errors.Is(err, store.ErrNoStore) || errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s: error %v, want ErrNoStore", what, err)
-		}
-	}
+	storetest.Vanished(t, d)
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("the empty mount point has %v; error %v", entries, err)
 	}
@@ -213,26 +199,7 @@ func TestOwnerAlone(t *testing.T) {
 	s := testbed.StartSSHD(t, testbed.SSHDOptions{})
 	unix.Umask(old)
 	put(t, open(t, options(s, "store")), "a/b/c", "x")
-	err := filepath.WalkDir(filepath.Join(s.Dir, "store"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		want := fs.FileMode(0o600)
-		if d.IsDir() {
-			want = fs.ModeDir | 0o700
-		}
-		if info.Mode() != want {
-			t.Errorf("%s has mode %v, want %v", path, info.Mode(), want)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	storetest.OwnerAlone(t, filepath.Join(s.Dir, "store"))
 }
 
 func TestForeignFilesAreNoObjects(t *testing.T) {
@@ -289,28 +256,7 @@ func TestDeleteTidiesUp(t *testing.T) {
 
 func TestSweep(t *testing.T) {
 	s := testbed.StartSSHD(t, testbed.SSHDOptions{})
-	d := open(t, options(s, "store"))
-	put(t, d, "a/b", "x")
-	dir := filepath.Join(s.Dir, "store")
-	old := time.Now().Add(-48 * time.Hour)
-	for name, when := range map[string]time.Time{
-		"c/d/.tmp-holdfast-OLD": old, "a/.tmp-holdfast-OLD": old, "a/.tmp-holdfast-YOUNG": time.Now(), "a/.other": old, "a/old": old,
-	} {
-		name = filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, nil, 0o600), os.Chtimes(name, when, when)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	n, what, err := d.Sweep(t.Context(), 24*time.Hour)
-	if n != 2 || what != "temporary files" || err != nil {
-		t.Errorf("Sweep: %d %s, %v; want 2 temporary files", n, what, err)
-	}
-	if got, want := files(t, dir), []string{"a/.other", "a/.tmp-holdfast-YOUNG", "a/b", "a/old"}; !slices.Equal(got, want) {
-		t.Errorf("the store has %q, want %q", got, want)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "c")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the empty folder: %v, want fs.ErrNotExist", err)
-	}
+	storetest.Sweeps(t, open(t, options(s, "store")), filepath.Join(s.Dir, "store"))
 }
 
 // TestLargeListsAreCheap: sizes and times come with the names, and what the prefix excludes is not read.

@@ -2,20 +2,17 @@ package sftp
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"holdfast"
-	"holdfast/internal/store"
 )
 
 // known is what known_hosts files say.
@@ -125,37 +122,4 @@ func (k *known) verify(addr string, remote net.Addr, key ssh.PublicKey) error {
 				knownhosts.Line([]string{addr}, key))
 	}
 	return fmt.Errorf("%w: check the server's key %s: %w", fs.ErrPermission, shown, err)
-}
-
-var errSeen = errors.New("sftp: the key was seen")
-
-// HostKey asks a server for its key without logging in. Port 0 is 22. It returns the line for known_hosts and the SHA-256
-// fingerprint as OpenSSH shows it. Nothing says that the key is the right one: a person has to compare the fingerprint.
-func HostKey(ctx context.Context, host string, port int) (line, fingerprint string, err error) {
-	if port == 0 {
-		port = 22
-	}
-	addr := net.JoinHostPort(host, strconv.Itoa(port))
-	conn, err := store.Dial(ctx, "tcp", addr, 0)
-	if err != nil {
-		return "", "", unreachable(addr, err)
-	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
-	none, err := readKnown(nil)
-	if err != nil {
-		return "", "", err
-	}
-	_, _, _, err = ssh.NewClientConn(conn, addr, &ssh.ClientConfig{
-		User: "holdfast", HostKeyAlgorithms: none.algorithms(addr, conn.RemoteAddr()),
-		HostKeyCallback: func(addr string, _ net.Addr, key ssh.PublicKey) error {
-			line, fingerprint = knownhosts.Line([]string{addr}, key), ssh.FingerprintSHA256(key)
-			return errSeen
-		},
-	})
-	if line == "" {
-		return "", "", fmt.Errorf("ask %s for its key: %w", addr, errors.Join(ctx.Err(), err))
-	}
-	return line, fingerprint, nil
 }

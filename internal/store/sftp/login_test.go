@@ -1,9 +1,11 @@
 package sftp_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -42,7 +44,7 @@ func TestUsage(t *testing.T) {
 		"no user":                func(o *sftp.Options) { o.User = "" },
 		"no such key file":       func(o *sftp.Options) { o.KeyFile += "-none" },
 		"the public key":         func(o *sftp.Options) { o.KeyFile += ".pub" },
-		"no agent":               func(o *sftp.Options) { o.AgentSocket = filepath.Join(t.TempDir(), "none") },
+		"no agent":               func(o *sftp.Options) { o.KeyFile, o.AgentSocket = "", filepath.Join(t.TempDir(), "none") },
 		"no SFTP":                func(o *sftp.Options) { *o = options(noSFTP, "store") },
 	} {
 		opt := options(s, "store")
@@ -91,7 +93,19 @@ func TestAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	ring := agent.NewKeyring()
-	socket := filepath.Join(t.TempDir(), "agent")
+	opt := options(s, "store")
+	opt.KeyFile, opt.AgentSocket = "", startAgent(t, func(conn net.Conn) { agent.ServeAgent(ring, conn) })
+	wantRefused(t, opt, "0 keys of the SSH agent")
+	if err := ring.Add(agent.AddedKey{PrivateKey: key}); err != nil {
+		t.Fatal(err)
+	}
+	open(t, opt)
+}
+
+// startAgent listens on a socket until the test ends, and returns it.
+func startAgent(t *testing.T, serve func(net.Conn)) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "agent")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -103,15 +117,46 @@ func TestAgent(t *testing.T) {
 			if err != nil {
 				return
 			}
-			go agent.ServeAgent(ring, conn)
+			go serve(conn)
 		}
 	}()
+	return socket
+}
+
+// TestSilentAgent: an agent that takes the question and never answers holds nothing up beyond the context.
+func TestSilentAgent(t *testing.T) {
+	s := testbed.StartSSHD(t, testbed.SSHDOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
 	opt := options(s, "store")
-	opt.KeyFile, opt.AgentSocket = "", socket
-	wantRefused(t, opt, "0 keys of the SSH agent")
-	if err := ring.Add(agent.AddedKey{PrivateKey: key}); err != nil {
-		t.Fatal(err)
+	opt.KeyFile, opt.AgentSocket = "", startAgent(t, func(conn net.Conn) {
+		defer conn.Close()
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		io.Copy(io.Discard, conn) // until the driver gives up
+	})
+	d, err := sftp.Open(ctx, opt)
+	if err == nil {
+		d.Close()
 	}
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "ask the SSH agent") {
+		t.Errorf("error %v, want context.Canceled while the agent was asked", err)
+	}
+}
+
+// TestDeadAgent: what the environment says of an agent does not break a store that has something else to log in with.
+func TestDeadAgent(t *testing.T) {
+	dead := filepath.Join(t.TempDir(), "none")
+	s := testbed.StartSSHD(t, testbed.SSHDOptions{})
+	opt := options(s, "store")
+	opt.AgentSocket = dead
+	open(t, opt)
+
+	signer := newSigner(t)
+	addr := serve(t, signer, &ssh.ServerConfig{PasswordCallback: func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) { return nil, nil }})
+	opt = passwordOptions(t, addr, knownhosts.Line([]string{addr}, signer.PublicKey()))
+	opt.AgentSocket = dead
 	open(t, opt)
 }
 
@@ -220,8 +265,9 @@ func TestPassword(t *testing.T) {
 func TestLawsOnAnotherServer(t *testing.T) {
 	signer := newSigner(t)
 	addr := serve(t, signer, &ssh.ServerConfig{NoClientAuth: true})
-	storetest.Run(t, func(t *testing.T) store.Driver {
-		return open(t, passwordOptions(t, addr, knownhosts.Line([]string{addr}, signer.PublicKey())))
+	storetest.Run(t, func(t *testing.T) (store.Driver, func()) {
+		opt := passwordOptions(t, addr, knownhosts.Line([]string{addr}, signer.PublicKey()))
+		return open(t, opt), func() { remove(t, opt.Path) }
 	})
 }
 

@@ -248,7 +248,8 @@ func refused(err error, user string, tried []string, hosts *known, addr string, 
 	return err
 }
 
-// methods returns what to log in with, names of it for messages, and what to call after the handshake.
+// methods returns what to log in with, names of it for messages, and what to call after the handshake. An agent that does not
+// answer is given up with ctx.
 func (d *Driver) methods(ctx context.Context) (methods []ssh.AuthMethod, tried []string, release func(), err error) {
 	release = func() {}
 	var signers []ssh.Signer
@@ -267,7 +268,11 @@ func (d *Driver) methods(ctx context.Context) (methods []ssh.AuthMethod, tried [
 			return nil, nil, nil, holdfast.WithHint(fmt.Errorf("connect to the SSH agent: %w: %w", holdfast.ErrUsage, err),
 				"start the agent, or set key_file:")
 		}
-		release = func() { _ = conn.Close() }
+		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+		release = func() {
+			stop()
+			_ = conn.Close() // nothing was written that anybody keeps
+		}
 		offered, err := agent.NewClient(conn).Signers()
 		if err != nil {
 			release()

@@ -53,7 +53,7 @@ type Options struct {
 	KeyFile       string          // private key, in any format that OpenSSH writes
 	KeyPassphrase holdfast.Secret // of KeyFile
 	Password      holdfast.Secret // asked for when no key was taken; also answers a keyboard-interactive question
-	AgentSocket   string          // of an SSH agent whose keys are offered
+	AgentSocket   string          // of an SSH agent, used when neither KeyFile nor Password is given
 
 	// KnownHosts are files in OpenSSH's format. A server whose key is in none of them is refused. Missing files are empty.
 	KnownHosts []string
@@ -100,6 +100,9 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 	}
 	if opt.Stall <= 0 {
 		opt.Stall = store.DefaultStall
+	}
+	if opt.KeyFile != "" || !opt.Password.IsZero() {
+		opt.AgentSocket = "" // the environment may name one that has ended
 	}
 	if err := opt.check(); err != nil {
 		return nil, fmt.Errorf("open SFTP store: %w: %w", holdfast.ErrUsage, err)

@@ -1,6 +1,7 @@
 package sftp_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -34,6 +35,13 @@ func open(t *testing.T, opt sftp.Options) *sftp.Driver {
 	return d
 }
 
+func remove(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // everyExtension are the requests of OpenSSH's that the driver can use, as sftp-server names them.
 var everyExtension = []string{"fsync", "hardlink", "posix-rename", "statvfs", "fstatvfs", "lsetstat", "limits", "expand-path", "copy-data"}
 
@@ -51,12 +59,13 @@ func TestLaws(t *testing.T) {
 	} {
 		t.Run(server.name, func(t *testing.T) {
 			s := testbed.StartSSHD(t, server.opt)
-			storetest.Run(t, func(t *testing.T) store.Driver {
+			storetest.Run(t, func(t *testing.T) (store.Driver, func()) {
 				opt := options(s, filepath.Base(t.Name()))
+				dir := opt.Path
 				if server.opt.Chroot {
 					opt.Path = "/" + filepath.Base(t.Name())
 				}
-				return open(t, opt)
+				return open(t, opt), func() { remove(t, dir) }
 			})
 		})
 	}

@@ -35,6 +35,7 @@ type Memory struct {
 	calls   int
 	failAt  int
 	mode    failure
+	gone    bool
 	tick    int64
 }
 
@@ -78,6 +79,13 @@ func (m *Memory) CutAt(n int) { m.plan(n, failForEver) }
 
 // Restore ends all planned failures.
 func (m *Memory) Restore() { m.plan(0, failClean) }
+
+// Vanish makes every call from now on find no store, as when a disk is not mounted any more.
+func (m *Memory) Vanish() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gone = true
+}
 
 func (m *Memory) plan(n int, mode failure) {
 	m.mu.Lock()
@@ -136,6 +144,8 @@ func (m *Memory) call(ctx context.Context) (before, after error) {
 	}
 	m.calls++
 	switch {
+	case m.gone:
+		return store.ErrNoStore, nil
 	case m.failAt == 0 || m.calls < m.failAt || m.calls > m.failAt && m.mode != failForEver:
 		return nil, nil
 	case m.mode == failPersisted:

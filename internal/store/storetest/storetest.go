@@ -20,9 +20,9 @@ import (
 	"holdfast/internal/store"
 )
 
-// Run tests every law in the doc of store.Driver. Open returns a driver on an empty store; it is called once for each
-// law.
-func Run(t *testing.T, open func(t *testing.T) store.Driver) {
+// Run tests every law in the doc of store.Driver. Open returns a driver on an empty store, and a function that takes that
+// store away while the driver is open; it is called once for each law.
+func Run(t *testing.T, open func(t *testing.T) (d store.Driver, vanish func())) {
 	laws := []struct {
 		name string
 		test func(t *testing.T, d store.Driver)
@@ -47,7 +47,49 @@ func Run(t *testing.T, open func(t *testing.T) store.Driver) {
 		{"ConcurrentUse", concurrentUse},
 	}
 	for _, law := range laws {
-		t.Run(law.name, func(t *testing.T) { law.test(t, open(t)) })
+		t.Run(law.name, func(t *testing.T) {
+			d, _ := open(t)
+			law.test(t, d)
+		})
+	}
+	t.Run("StoreThatVanishedIsErrNoStore", func(t *testing.T) {
+		d, vanish := open(t)
+		vanish()
+		Vanished(t, d)
+	})
+}
+
+// Vanished tests the law of a store that is not there, on an open driver whose store has gone: everything that it can do is
+// store.ErrNoStore, and nothing is fs.ErrNotExist, which would say that an object is missing.
+func Vanished(t *testing.T, d store.Driver) {
+	t.Helper()
+	errs := map[string]error{
+		"Put":    d.Put(t.Context(), "a/b", strings.NewReader("x")),
+		"Delete": d.Delete(t.Context(), "a/b"),
+		"List":   errors.New("the list is empty and has no error"),
+	}
+	for _, err := range d.List(t.Context(), "") {
+		errs["List"] = err
+	}
+	for what, length := range map[string]int64{"Open": -1, "Open of nothing": 0, "Open of a part": 1} {
+		var r io.ReadCloser
+		if r, errs[what] = d.Open(t.Context(), "a/b", 0, length); errs[what] == nil {
+			r.Close()
+		}
+	}
+	if d, is := d.(store.Inspector); is {
+		_, errs["Inspect"] = d.Inspect(t.Context(), store.Inspection{})
+	}
+	if d, is := d.(store.Spacer); is {
+		_, errs["Free"] = d.Free(t.Context())
+	}
+	if d, is := d.(store.Janitor); is {
+		_, _, errs["Sweep"] = d.Sweep(t.Context(), 0)
+	}
+	for what, err := range errs {
+		if !errors.Is(err, store.ErrNoStore) || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: error %v, want ErrNoStore and not fs.ErrNotExist", what, err)
+		}
 	}
 }
 

@@ -12,7 +12,10 @@ import (
 )
 
 func TestMemoryKeepsTheLaws(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Driver { return storetest.NewMemory(t) })
+	storetest.Run(t, func(t *testing.T) (store.Driver, func()) {
+		m := storetest.NewMemory(t)
+		return m, m.Vanish
+	})
 }
 
 func put(t *testing.T, m *storetest.Memory, name, content string) error {
