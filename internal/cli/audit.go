@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,10 +89,22 @@ func (f *auditFlags) filter() (journal.Filter, error) {
 		}
 		*day.into = at.AddDate(0, 0, day.add)
 	}
+	if !filter.Since.IsZero() && !filter.Until.IsZero() && !filter.Since.Before(filter.Until) {
+		return filter, holdfast.WithHint(fmt.Errorf("%w: from %s to %s there is no day", holdfast.ErrUsage, f.since, f.until), "--since is the first day and --until the last")
+	}
+	if f.last < 0 {
+		return filter, holdfast.WithHint(fmt.Errorf("%w: --last %d is no number of records", holdfast.ErrUsage, f.last), "give 1 or more, or leave it out")
+	}
+	known := journal.Events()
 	for word := range strings.SplitSeq(f.event, ",") {
-		if word = strings.ToUpper(strings.TrimSpace(word)); word != "" {
-			filter.Events = append(filter.Events, journal.Event(word))
+		event := journal.Event(strings.ToUpper(strings.TrimSpace(word)))
+		if event == "" {
+			continue
 		}
+		if !slices.Contains(known, event) {
+			return filter, holdfast.WithHint(fmt.Errorf("%w: there is no event %q", holdfast.ErrUsage, word), fmt.Sprintf("the events are %s", strings.Trim(fmt.Sprint(known), "[]")))
+		}
+		filter.Events = append(filter.Events, event)
 	}
 	return filter, nil
 }
@@ -122,33 +135,70 @@ func (a *app) auditShow(ctx context.Context, cfg *config.Config, f *auditFlags, 
 		}
 		return errors.Join(j.Read(filter, show), w.Flush())
 	}
-	keys, err := trusted(cfg, &f.storeFlags)
+	s, keys, err := a.auditStore(ctx, cfg, &f.storeFlags)
 	if err != nil {
 		return err
 	}
-	where, err := cfg.StoreNamed("")
-	if err != nil {
-		return err
+	if len(s.chains) == 0 {
+		a.printer.warn("store " + s.name + " has no journal")
 	}
-	s, err := a.openStore(ctx, where, false)
-	if err != nil {
-		return err
-	}
-	chains, err := journal.Chains(ctx, s)
-	if err != nil {
-		return err
-	}
+	var chosen []journal.Record
 	var problems []error
-	for _, chain := range chains {
-		_, err := journal.VerifyStore(ctx, s, chain.Chain, keys, func(r journal.Record) error {
-			if !filter.Matches(r) {
-				return nil
+	for _, chain := range s.chains {
+		_, err := journal.VerifyStore(ctx, s.Store, chain.Chain, keys, func(r journal.Record, _ []byte) error {
+			if filter.Matches(r) {
+				chosen = append(chosen, r)
 			}
-			return show(r)
+			return nil
 		})
 		problems = append(problems, err)
 	}
+	if len(s.chains) > 1 {
+		slices.SortStableFunc(chosen, func(x, y journal.Record) int { return x.Time.Compare(y.Time) })
+	}
+	for _, r := range filter.Newest(chosen) {
+		problems = append(problems, show(r))
+	}
 	return errors.Join(append(problems, w.Flush())...)
+}
+
+// chainStore is a store and the chains that it has.
+type chainStore struct {
+	*store.Store
+	name   string
+	chains []journal.ChainInfo
+}
+
+// auditStore opens the one store that is named, and reads whose signatures count there.
+func (a *app) auditStore(ctx context.Context, cfg *config.Config, f *storeFlags) (chainStore, []seal.PublicKey, error) {
+	keys, err := trusted(cfg, f)
+	if err != nil {
+		return chainStore{}, nil, err
+	}
+	where, err := cfg.StoreNamed("")
+	if err != nil {
+		return chainStore{}, nil, err
+	}
+	s, err := a.chainsIn(ctx, where)
+	return s, keys, err
+}
+
+func (a *app) chainsIn(ctx context.Context, where config.Store) (chainStore, error) {
+	s, err := a.openStore(ctx, where, false)
+	if err != nil {
+		return chainStore{}, err
+	}
+	chains, err := journal.Chains(ctx, s)
+	return chainStore{s, where.Name, chains}, err
+}
+
+// names lists chains for a hint.
+func (s chainStore) names() string {
+	var names []string
+	for _, c := range s.chains {
+		names = append(names, c.Chain)
+	}
+	return strings.Join(names, ", ")
 }
 
 func (a *app) auditVerifyCommand() *cobra.Command {
@@ -157,14 +207,17 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 		Use: "verify", Short: "Find out whether the journal is what was written", Args: cobra.NoArgs,
 		Long: "Check every record of the journal here, its signed head, and what each store has of it: a record that was changed, removed, added or\n" +
 			"moved, and an end that was cut off. With --store and no journal here it checks every chain that the store has, which is what another\n" +
-			"machine should do: root on a host can write lies into its own journal, and contradicts them in a store that it cannot overwrite.",
+			"machine should do: root on a host can write lies into its own journal, and contradicts them in a store that it cannot overwrite. A store\n" +
+			"that cannot be looked at, or nothing to look at, is exit code 3.",
 		Example: "  holdfast audit verify\n  holdfast audit verify --store s3 --allowed-signers allowed_signers",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {
 				return err
 			}
-			return a.auditVerify(cmd.Context(), cfg, &f)
+			_, err = a.auditVerify(cmd.Context(), cfg, &f)
+			a.journal = nil // nothing was recorded that is to be signed
+			return err
 		},
 	}
 	f.add(cmd)
@@ -172,64 +225,114 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) auditVerify(ctx context.Context, cfg *config.Config, f *storeFlags) error {
+// auditVerify checks the journal here and all that the stores have, and returns the stores. What is not as it was written is
+// holdfast.ErrDifference; a store that could not be looked at, or nothing to look at, is holdfast.ErrIncomplete.
+func (a *app) auditVerify(ctx context.Context, cfg *config.Config, f *storeFlags) ([]chainStore, error) {
 	keys, err := trusted(cfg, f)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	places, placesErr := cfg.AllStores("")
-	stores := map[string]*store.Store{}
-	for _, place := range places {
-		s, err := a.openStore(ctx, place, false)
-		if err != nil {
-			a.printer.warn(fmt.Sprintf("store %s cannot be looked at: %s", place.Name, holdfast.Sentence(err)))
-		}
-		stores[place.Name] = s // nil: not reached
+	_, statErr := os.Stat(filepath.Join(cfg.State, "journal"))
+	here := statErr == nil
+	places, err := cfg.AllStores("")
+	if err != nil && (!here || len(cfg.Stores) > 0) {
+		return nil, err
 	}
+	var stores []chainStore
 	var problems []error
-	checked := ""
-	if _, err := os.Stat(filepath.Join(cfg.State, "journal")); err == nil {
+	opened, away := map[string]*store.Store{}, map[string]string{}
+	for _, place := range places {
+		s, err := a.chainsIn(ctx, place)
+		if err != nil {
+			away[place.Name] = holdfast.Sentence(err)
+			problems = append(problems, unseen(place.Name, err))
+			continue
+		}
+		opened[place.Name] = s.Store
+		stores = append(stores, s)
+	}
+	own, signs := "", false
+	if here {
 		j, err := a.openJournal(cfg)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if own, err := a.ownKey(cfg); err != nil {
-			return err
-		} else if len(keys) > 0 && own != nil {
-			keys = append(keys, *own)
+		if key, err := a.ownKey(cfg); err != nil {
+			return nil, err
+		} else if len(keys) > 0 && key != nil {
+			keys = append(keys, *key)
 		}
-		audit, err := j.Verify(ctx, keys, stores)
+		audit, err := j.Verify(ctx, keys, opened)
 		problems = append(problems, err)
+		for _, name := range slices.Sorted(maps.Keys(audit.Unseen)) {
+			problems = append(problems, unseen(name, errors.New(audit.Unseen[name])))
+		}
+		maps.Copy(audit.Unseen, away)
 		a.showAudit("this installation", audit, err)
-		checked = j.Chain()
-		for name, why := range audit.Unseen {
-			problems = append(problems, fmt.Errorf("%w: store %s was not looked at: %s", holdfast.ErrIncomplete, name, why))
-		}
-	} else if placesErr != nil {
-		return placesErr
+		own, signs = j.Chain(), j.Signs()
 	}
-	for name, s := range stores {
-		if s == nil {
-			continue
-		}
-		chains, err := journal.Chains(ctx, s)
-		if err != nil {
-			problems = append(problems, err)
-			continue
-		}
-		for _, chain := range chains {
-			if chain.Chain == checked {
+	problems = append(problems, a.verifyChains(ctx, stores, own, keys)...)
+	if !signs && len(away) < len(places) {
+		problems = append(problems, a.nothingIn(stores, len(away) == 0))
+	}
+	return stores, errors.Join(problems...)
+}
+
+// verifyChains checks every chain but own by what each store alone has of it, and that no two stores contradict each other.
+func (a *app) verifyChains(ctx context.Context, stores []chainStore, own string, keys []seal.PublicKey) []error {
+	type found struct {
+		store string
+		journal.Audit
+	}
+	byChain := map[string][]found{}
+	var problems []error
+	for _, s := range stores {
+		for _, chain := range s.chains {
+			if chain.Chain == own {
 				continue
 			}
-			audit, err := journal.VerifyStore(ctx, s, chain.Chain, keys, nil)
+			audit, err := journal.VerifyStore(ctx, s.Store, chain.Chain, keys, nil)
+			a.showAudit("store "+s.name, audit, err)
 			if err != nil {
-				err = fmt.Errorf("store %s, chain %s: %w", name, chain.Chain, err)
+				problems = append(problems, unseen(s.name+", chain "+chain.Chain, err))
+				continue
 			}
-			problems = append(problems, err)
-			a.showAudit("store "+name, audit, err)
+			for _, other := range byChain[chain.Chain] {
+				if err := audit.Agrees(other.Audit); err != nil {
+					problems = append(problems, fmt.Errorf("stores %s and %s, chain %s: %w", other.store, s.name, chain.Chain, err))
+				}
+			}
+			byChain[chain.Chain] = append(byChain[chain.Chain], found{s.name, audit})
 		}
 	}
-	return errors.Join(problems...)
+	return problems
+}
+
+// nothingIn names the stores that have no journal at all, on a machine that puts none there itself. That none has one is an error where all
+// of them were looked at.
+func (a *app) nothingIn(stores []chainStore, all bool) error {
+	var without []string
+	for _, s := range stores {
+		if len(s.chains) == 0 {
+			without = append(without, s.name)
+		}
+	}
+	if all && len(without) == len(stores) {
+		return holdfast.WithHint(fmt.Errorf("%w: no journal is in %s", holdfast.ErrIncomplete, strings.Join(without, ", ")),
+			"name the right store with --store; one that hosts write to has had its journal removed")
+	}
+	for _, name := range without {
+		a.printer.warn("store " + name + " has no journal")
+	}
+	return nil
+}
+
+// unseen says where an error was met. What does not say that something was changed says that it was not looked at.
+func unseen(where string, err error) error {
+	if errors.Is(err, holdfast.ErrDifference) {
+		return fmt.Errorf("store %s: %w", where, err)
+	}
+	return fmt.Errorf("%w: store %s was not looked at: %w", holdfast.ErrIncomplete, where, err)
 }
 
 // ownKey is the public half of this host's signing key; nil when it has none.
@@ -250,15 +353,18 @@ const reviewEvery = 92 * 24 * time.Hour
 
 func (a *app) showAudit(where string, audit journal.Audit, err error) {
 	if a.flags.json {
-		a.printEvent("audit", map[string]any{"where": where, "chain": audit.Chain, "records": audit.Records, "first": audit.First, "last": audit.Last, "signed": audit.Head, "stores": audit.Stores, "unseen": audit.Unseen, "signers": audit.Signers, "reviewed": audit.Reviewed, "good": err == nil})
+		a.printEvent("audit", map[string]any{"where": where, "chain": audit.Chain, "records": audit.Read, "newest": audit.Records, "base": audit.Base, "first": audit.First, "last": audit.Last, "signed": audit.Head, "stores": audit.Stores, "unseen": audit.Unseen, "signers": audit.Signers, "reviewed": audit.Reviewed, "good": err == nil})
 		return
 	}
 	if err != nil {
 		return
 	}
-	line := fmt.Sprintf("%s: chain %s: %d records whole", where, audit.Chain, audit.Records)
-	if audit.Records > 0 {
+	line := fmt.Sprintf("%s: chain %s: %d records whole", where, audit.Chain, audit.Read)
+	if audit.Read > 0 {
 		line += fmt.Sprintf(", %s to %s, signed to number %d", audit.First.Format(time.DateOnly), audit.Last.Format(time.DateOnly), audit.Head)
+	}
+	if audit.Base > 0 {
+		line += fmt.Sprintf(", those up to number %d were let go", audit.Base)
 	}
 	var names []string
 	for name, last := range audit.Stores {
@@ -273,7 +379,7 @@ func (a *app) showAudit(where string, audit journal.Audit, err error) {
 		a.printer.say("  signed by " + signer)
 	}
 	switch due := audit.Reviewed.Add(reviewEvery); {
-	case audit.Records == 0:
+	case audit.Read == 0:
 	case audit.Reviewed.IsZero():
 		a.printer.say("  never reviewed: `holdfast audit review` records the quarterly look")
 	case a.Now().After(due):
@@ -286,7 +392,8 @@ func (a *app) auditReviewCommand() *cobra.Command {
 	var note string
 	cmd := &cobra.Command{
 		Use: "review", Short: "Record that somebody has looked at the journal", Args: cobra.NoArgs,
-		Long:    "Verify the journal and record that it was looked at, by whom and with what outcome. It should be done every quarter.",
+		Long: "Verify the journal and record that it was looked at, by whom and with what outcome. It should be done every quarter. Where a store\n" +
+			"cannot be looked at, nothing is recorded.",
 		Example: "  holdfast audit review --note \"three restores, all by the on-call; nothing unusual\"",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if note == "" {
@@ -296,7 +403,10 @@ func (a *app) auditReviewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = a.auditVerify(cmd.Context(), cfg, &f)
+			_, err = a.auditVerify(cmd.Context(), cfg, &f)
+			if err != nil && !errors.Is(err, holdfast.ErrDifference) {
+				return fmt.Errorf("no review was recorded: %w", err)
+			}
 			a.note(cfg, journal.Reviewed, err, func(r *journal.Record) { r.Reason = note })
 			if places, placesErr := cfg.AllStores(""); placesErr == nil {
 				a.carryJournal(cmd.Context(), cfg, places)
@@ -316,7 +426,7 @@ func (a *app) auditRebuildCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rebuild", Short: "Take the journal of this host from a store", Args: cobra.NoArgs,
 		Long: "Make the journal here what a store has of it, every signature checked: after the host was lost or set back. What is here is kept in a folder\n" +
-			"beside it. Which chain it is must be said where the store has several.",
+			"beside it. Which chain it is must be said where the store has several, or one of another host.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {
@@ -332,42 +442,45 @@ func (a *app) auditRebuildCommand() *cobra.Command {
 }
 
 func (a *app) auditRebuild(ctx context.Context, cfg *config.Config, f *storeFlags, chain string) error {
-	keys, err := trusted(cfg, f)
+	s, keys, err := a.auditStore(ctx, cfg, f)
 	if err != nil {
 		return err
 	}
-	where, err := cfg.StoreNamed("")
-	if err != nil {
+	if chain, err = s.choose(chain, cfg.Host); err != nil {
 		return err
-	}
-	s, err := a.openStore(ctx, where, false)
-	if err != nil {
-		return err
-	}
-	if chain == "" {
-		chains, err := journal.Chains(ctx, s)
-		if err != nil {
-			return err
-		}
-		if len(chains) != 1 {
-			var names []string
-			for _, c := range chains {
-				names = append(names, c.Chain)
-			}
-			return holdfast.WithHint(fmt.Errorf("%w: store %s has %d chains", holdfast.ErrUsage, where.Name, len(chains)), "name one with --chain: "+strings.Join(names, ", "))
-		}
-		chain = chains[0].Chain
 	}
 	dir := filepath.Join(cfg.State, "journal")
-	n, err := journal.Rebuild(ctx, s, chain, journal.Options{Dir: dir, Host: cfg.Host, Version: a.Version, Now: a.Now}, keys)
+	n, aside, err := journal.Rebuild(ctx, s.Store, chain, journal.Options{Dir: dir, Host: cfg.Host, Version: a.Version, Now: a.Now}, keys)
 	if err != nil {
 		return err
 	}
 	a.note(cfg, journal.Rebuilt, nil, func(r *journal.Record) {
-		r.Store, r.Figures = where.Name, map[string]float64{"records": float64(n)}
+		r.Store, r.Figures = s.name, map[string]float64{"records": float64(n)}
 	})
-	a.result("the journal is that of chain %s in store %s: %d records; what was here before is beside %s", chain, where.Name, n, dir)
+	line := fmt.Sprintf("the journal is that of chain %s in store %s: %d records", chain, s.name, n)
+	if aside != "" {
+		line += "; what was here before is in " + aside
+	}
+	a.result("%s", line)
 	return nil
+}
+
+// choose is the chain that is named or, when none is, the only one, if it is that of this host.
+func (s chainStore) choose(named, host string) (string, error) {
+	known := func(c journal.ChainInfo) bool { return c.Chain == named }
+	switch {
+	case len(s.chains) == 0:
+		return "", holdfast.WithHint(fmt.Errorf("%w: store %s has no journal", holdfast.ErrUsage, s.name), "name with --store one that this host wrote to")
+	case named != "" && !slices.ContainsFunc(s.chains, known):
+		return "", holdfast.WithHint(fmt.Errorf("%w: store %s has no chain %s", holdfast.ErrUsage, s.name, named), "its chains are: "+s.names())
+	case named != "":
+		return named, nil
+	case len(s.chains) > 1:
+		return "", holdfast.WithHint(fmt.Errorf("%w: store %s has %d chains", holdfast.ErrUsage, s.name, len(s.chains)), "name one with --chain: "+s.names())
+	case !journal.IsOf(s.chains[0].Chain, host):
+		return "", holdfast.WithHint(fmt.Errorf("%w: the chain in store %s is that of another host than %s", holdfast.ErrUsage, s.name, host), "if this host is to go on with it, give --chain "+s.names())
+	}
+	return s.chains[0].Chain, nil
 }
 
 func (a *app) auditExpireCommand() *cobra.Command {
@@ -392,8 +505,9 @@ func (a *app) auditExpireCommand() *cobra.Command {
 }
 
 func (a *app) auditExpire(ctx context.Context, cfg *config.Config, f *storeFlags) error {
-	if err := a.auditVerify(ctx, cfg, f); err != nil {
-		return fmt.Errorf("nothing expires from a journal that is not whole: %w", err)
+	stores, err := a.auditVerify(ctx, cfg, f)
+	if err != nil {
+		return fmt.Errorf("nothing expires before every store was looked at and is whole: %w", err)
 	}
 	keys, err := trusted(cfg, f)
 	if err != nil {
@@ -415,27 +529,19 @@ func (a *app) auditExpire(ctx context.Context, cfg *config.Config, f *storeFlags
 		return err
 	}
 	var carried int64
-	for _, place := range places {
-		s, err := a.openStore(ctx, place, false)
-		if err != nil {
-			return err
-		}
-		chains, err := journal.Chains(ctx, s)
-		if err != nil {
-			return err
-		}
-		for _, chain := range chains {
+	for _, s := range stores {
+		for _, chain := range s.chains {
 			if chain.Chain == j.Chain() {
 				carried = max(carried, chain.Last)
 			}
-			gone, err := journal.ExpireStore(ctx, s, chain.Chain, cfg.Audit.Keep, signer, keys, a.Now())
+			gone, err := journal.ExpireStore(ctx, s.Store, chain.Chain, cfg.Audit.Keep, signer, keys, a.Now())
 			if err != nil {
-				return fmt.Errorf("store %s, chain %s: %w", place.Name, chain.Chain, err)
+				return fmt.Errorf("store %s, chain %s: %w", s.name, chain.Chain, err)
 			}
-			a.showExpired(cfg, place.Name, chain.Chain, gone)
+			a.showExpired(cfg, s.name, chain.Chain, gone)
 		}
 	}
-	gone, err := j.Trim(cfg.Audit.Keep, carried)
+	gone, err := j.Trim(ctx, cfg.Audit.Keep, carried)
 	if err != nil {
 		return err
 	}

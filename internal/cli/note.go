@@ -55,7 +55,10 @@ func (a *app) note(cfg *config.Config, event journal.Event, cause error, fill fu
 	}
 	j, err := a.openJournal(cfg)
 	if err == nil {
-		_, err = j.Append(r)
+		// What was interrupted is recorded too.
+		ctx, cancel := context.WithTimeout(context.Background(), noteTime)
+		defer cancel()
+		_, err = j.Append(ctx, r)
 	}
 	var warning *journal.Warning
 	switch {
@@ -98,17 +101,32 @@ func (a *app) noteCommand(ctx context.Context, err error) {
 			r.Result = a.about.Result
 		}
 	})
-	where, storeErr := a.cfg.StoreNamed(a.about.Store)
-	if a.about.Store == "" || storeErr != nil {
+	// What is about no store, such as a key, is carried to all.
+	places, storeErr := a.cfg.AllStores("")
+	if a.about.Store != "" {
+		var where config.Store
+		where, storeErr = a.cfg.StoreNamed(a.about.Store)
+		places = []config.Store{where}
+	}
+	if storeErr != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), carryTime)
+	if ctx.Err() != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, carryReadTime)
 	defer cancel()
-	a.carryJournal(ctx, a.cfg, []config.Store{where})
+	a.carryJournal(ctx, a.cfg, places)
 }
 
-// carryTime bounds what a command that only read spends on carrying its record away.
-const carryTime = 15 * time.Second
+const (
+	// noteTime bounds how long a record and the signature wait for other processes that append.
+	noteTime = time.Minute
+	// carryTime bounds what is spent on carrying records to one store. What stays behind is carried by a later command.
+	carryTime = time.Minute
+	// carryReadTime is that for a command that only read.
+	carryReadTime = 15 * time.Second
+)
 
 // whyFlags are the flags of commands that open backups.
 type whyFlags struct {
@@ -157,12 +175,19 @@ func resultOf(err error) string {
 	return "good"
 }
 
-// signJournal signs what the command recorded.
+// signJournal signs what the command recorded. A journal that lost what was signed before is told, and the command is what it was.
 func (a *app) signJournal() error {
 	if a.journal == nil {
 		return nil
 	}
-	return a.journal.Checkpoint()
+	ctx, cancel := context.WithTimeout(context.Background(), noteTime)
+	defer cancel()
+	err := a.journal.Checkpoint(ctx)
+	if errors.Is(err, holdfast.ErrDifference) {
+		a.printer.warn(holdfast.Sentence(err) + "; " + holdfast.Hint(err))
+		return nil
+	}
+	return err
 }
 
 // carryJournal brings to stores what they lack of the journal. One that does not take it gets it later.
@@ -175,13 +200,19 @@ func (a *app) carryJournal(ctx context.Context, cfg *config.Config, places []con
 		return // a machine that only reads keeps its records to itself
 	}
 	for _, place := range places {
-		s, err := a.openStore(ctx, place, false)
-		if err != nil {
-			continue // told by whoever needed the store
-		}
-		// Whoever may only read leaves it to the next one who may write.
-		if _, err := j.Push(ctx, s); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, store.ErrReadOnly) {
-			a.printer.warn(fmt.Sprintf("store %s: %s", place.Name, holdfast.Sentence(err)))
-		}
+		a.carryTo(ctx, j, place)
+	}
+}
+
+func (a *app) carryTo(ctx context.Context, j *journal.Journal, place config.Store) {
+	ctx, cancel := context.WithTimeout(ctx, carryTime)
+	defer cancel()
+	s, err := a.openStore(ctx, place, false)
+	if err != nil {
+		return // told by whoever needed the store
+	}
+	// Whoever may only read leaves it to the next one who may write.
+	if _, err := j.Push(ctx, s); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, store.ErrReadOnly) {
+		a.printer.warn(fmt.Sprintf("store %s: %s", place.Name, holdfast.Sentence(err)))
 	}
 }

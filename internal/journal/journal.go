@@ -3,14 +3,15 @@
 //
 // It hides files, segments, locks between processes, the lines of the text log, and how a chain is checked. Its laws: a record exists when
 // its line is durable, and is never changed; [Journal.Verify] finds a record that was changed, removed, added or moved, and a tail
-// that was cut where a store has it; a store that cannot be reached is named, never passed over. It is not its job to decide what is
-// recorded, to read the environment, or to keep what root on this host does from being a lie.
+// that was cut where a store has it; what is left after a loss is not signed, and no number is given twice; a store that cannot be
+// reached is named, never passed over; a lock is waited for as long as the context lasts. It is not its job to decide what is recorded, to
+// read the environment, or to keep what root on this host does from being a lie.
 package journal
 
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,11 +32,11 @@ import (
 )
 
 const (
-	headFormat    = "holdfast-journal-head-1"
-	headNamespace = "holdfast-journal-head"
-	maxSegment    = 4 << 20
-	maxLine       = 64 << 10
-	fileMode      = 0o600
+	maxSegment = 4 << 20
+	maxLine    = 64 << 10
+	fileMode   = 0o600
+	// lockTry is the time between two tries to get a lock that another process holds.
+	lockTry = 50 * time.Millisecond
 )
 
 // Options say where the journal is and who writes it. The zero values of Signer, TextFile and Syslog leave out what they are for.
@@ -89,34 +90,67 @@ func (j *Journal) path(name string) string { return filepath.Join(j.opt.Dir, nam
 
 var chainRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,80}-[a-z0-9]{10}$`)
 
-func newChain(host string) string {
+func newChain(host string) string { return chainPrefix(host) + string(holdfast.NewBackupID()) }
+
+func chainPrefix(host string) string {
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '-'
 	}, strings.ToLower(host))
-	name = strings.Trim(name[:min(len(name), 60)], "-")
-	return cmp.Or(name, "host") + "-" + string(holdfast.NewBackupID())
+	return cmp.Or(strings.Trim(name[:min(len(name), 60)], "-"), "host") + "-"
 }
 
-// locked runs do while no other process appends or pushes, as name says.
-func (j *Journal) locked(name string, do func() error) error {
-	lock, err := os.OpenFile(j.path(name), os.O_CREATE|os.O_RDWR, fileMode)
-	if err != nil {
-		return fmt.Errorf("lock the journal: %w", err)
-	}
-	defer lock.Close() // and so unlocks
+// IsOf reports whether a chain has the name of one that began on this host.
+func IsOf(chain, host string) bool {
+	return chainRule.MatchString(chain) && chain[:len(chain)-10] == chainPrefix(host)
+}
+
+// locked runs do while no other process appends or pushes, as name says. It waits for that as long as ctx lasts.
+func (j *Journal) locked(ctx context.Context, name string, do func() error) error {
 	for {
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
-		if !errors.Is(err, unix.EINTR) {
-			break
+		lock, err := j.tryLock(name)
+		if err != nil {
+			return fmt.Errorf("lock the journal: %w", err)
+		}
+		if lock != nil {
+			defer lock.Close() // and so unlocks
+			return do()
+		}
+		select {
+		case <-ctx.Done():
+			return holdfast.WithHint(fmt.Errorf("lock the journal: another process holds %s: %w", j.path(name), context.Cause(ctx)),
+				"`fuser -v "+j.path(name)+"` says which; end it if it hangs")
+		case <-time.After(lockTry):
 		}
 	}
+}
+
+// tryLock takes a lock; nil: another process holds it.
+func (j *Journal) tryLock(name string) (*os.File, error) {
+	lock, err := os.OpenFile(j.path(name), os.O_CREATE|os.O_RDWR, fileMode)
 	if err != nil {
-		return fmt.Errorf("lock the journal: %w", err)
+		return nil, err
 	}
-	return do()
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil && j.isAt(lock, name) {
+		return lock, nil
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
+		err = nil
+	}
+	return nil, errors.Join(err, lock.Close())
+}
+
+// isAt reports whether the file is the one of that name. A rebuild that was waited for has put another folder here, with another lock.
+func (j *Journal) isAt(f *os.File, name string) bool {
+	held, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(j.path(name))
+	return err == nil && os.SameFile(held, there)
 }
 
 // Warning is what went wrong beside a record that is durable: the line for people, or syslog.
@@ -128,21 +162,24 @@ func (w *Warning) Error() string { return w.Err.Error() }
 func (w *Warning) Unwrap() error { return w.Err }
 
 // Append adds a record. Its Seq, Prev, Time, Host and Version are filled in. When it returns, also with a [*Warning], the record is durable;
-// any other error means that it may not be.
-func (j *Journal) Append(r Record) (Record, error) {
-	err := j.locked("lock", func() error {
-		head, err := j.mend()
+// any other error means that it may not be. Where the end of the chain is lost, the record comes behind what was signed of it.
+func (j *Journal) Append(ctx context.Context, r Record) (Record, error) {
+	err := j.locked(ctx, "lock", func() error {
+		end, err := j.mend()
+		if err == nil {
+			end, err = j.behindMarks(end)
+		}
 		if err != nil {
 			return err
 		}
-		r.Seq, r.Prev = head.seq+1, head.hash
+		r.Seq, r.Prev = end.seq+1, end.hash
 		r.Time = j.opt.Now().UTC().Truncate(time.Second)
 		r.Who.Host, r.Version = j.opt.Host, j.opt.Version
 		line, err := r.encode()
 		if err != nil {
 			return err
 		}
-		return j.write(head, line)
+		return j.write(end, line)
 	})
 	if err != nil {
 		return r, fmt.Errorf("append to the journal: %w", err)
@@ -183,6 +220,12 @@ type tail struct {
 	segment string // path of the last segment; "" when there is none
 	size    int64  // of it
 	time    time.Time
+}
+
+// startsSegment reports whether a record of the time at begins a segment of its own behind the tail. There is one for each month, so
+// that old ones can go.
+func (t tail) startsSegment(at time.Time) bool {
+	return t.segment == "" || t.size >= maxSegment || month(t.time) != month(at)
 }
 
 func noHash() string { return strings.Repeat("0", 64) }
@@ -237,14 +280,10 @@ func (j *Journal) setAside(s segment, whole int64) error {
 }
 
 // write adds a line behind the tail, in a new segment when the last one is full.
-func (j *Journal) write(end tail, line []byte) error { return j.writeAt(j.opt.Now(), end, line) }
-
-func (j *Journal) writeAt(now time.Time, end tail, line []byte) error {
-	path := end.segment
-	// A segment for each month, so that old ones can go.
-	fresh := path == "" || end.size >= maxSegment || month(end.time) != month(now)
+func (j *Journal) write(end tail, line []byte) error {
+	path, fresh := end.segment, end.startsSegment(j.opt.Now())
 	if fresh {
-		path = j.path(fmt.Sprintf("%012d.jsonl", end.seq+1))
+		path = j.path(segmentName(end.seq + 1))
 	}
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, fileMode)
 	if err != nil {
@@ -266,6 +305,8 @@ type segment struct {
 	path  string
 	first int64
 }
+
+func segmentName(first int64) string { return fmt.Sprintf("%012d.jsonl", first) }
 
 var segmentRule = regexp.MustCompile(`^([0-9]{12})\.jsonl$`)
 
@@ -320,37 +361,86 @@ func (j *Journal) endOf(s segment) (end tail, torn bool, err error) {
 
 func month(t time.Time) string { return t.UTC().Format("2006-01") }
 
-// head is the signed checkpoint.
-type head struct {
-	Format string    `json:"format"`
-	Chain  string    `json:"chain"`
-	Seq    int64     `json:"seq"`
-	Hash   string    `json:"hash"`
-	Time   time.Time `json:"time"`
-	Signer string    `json:"signer"`
+// find reads a record here. Its hash is "" when it is not here.
+func (j *Journal) find(seq int64) (found Record, hash string, err error) {
+	segments, err := j.segments()
+	if err != nil {
+		return Record{}, "", err
+	}
+	at := len(segments) - 1
+	for at >= 0 && segments[at].first > seq {
+		at--
+	}
+	if at < 0 {
+		return Record{}, "", nil
+	}
+	data, err := os.ReadFile(segments[at].path)
+	if err != nil {
+		return Record{}, "", err
+	}
+	_, err = eachLine(data, func(line []byte) error {
+		if r, err := parseLine(line); err == nil && r.Seq == seq {
+			found, hash = r, hashOf(line)
+		}
+		return nil
+	})
+	return found, hash, err
 }
 
-// Checkpoint signs the end of the chain. Without a signer it does nothing.
-func (j *Journal) Checkpoint() error {
+// behindMarks is the end that the next record comes behind: that of the chain or, where that is lost, what is signed of it. So no number
+// is given twice, and the gap stays to be seen.
+func (j *Journal) behindMarks(end tail) (tail, error) {
+	for _, k := range []kind{baseKind(), headKind()} {
+		m, err := j.mark(k)
+		switch {
+		case errors.Is(err, holdfast.ErrDifference): // it says nothing, and maySign tells that
+		case err != nil:
+			return tail{}, err
+		case m != nil && m.Seq > end.seq:
+			end = tail{seq: m.Seq, hash: m.Hash}
+		}
+	}
+	return end, nil
+}
+
+// maySign fails with holdfast.ErrDifference when the chain that ends there has no longer what was signed of it: a signature on what is
+// left would hide that. The lock is held.
+func (j *Journal) maySign(end tail) error {
+	m, err := j.mark(headKind())
+	if err == nil && m != nil {
+		hash := end.hash
+		if m.Seq != end.seq {
+			_, hash, err = j.find(m.Seq)
+		}
+		if err == nil {
+			err = m.fits(end.seq, hash)
+		}
+	}
+	if errors.Is(err, holdfast.ErrDifference) {
+		return holdfast.WithHint(err, "find out why with `holdfast audit verify`; `holdfast audit rebuild` takes the journal from a store and keeps this one aside")
+	}
+	return err
+}
+
+// Checkpoint signs the end of the chain. Without a signer it does nothing. It fails with holdfast.ErrDifference, and leaves the last
+// checkpoint as it is, when the chain has no longer what that one signed.
+func (j *Journal) Checkpoint(ctx context.Context) error {
 	if j.opt.Signer == nil {
 		return nil
 	}
-	err := j.locked("lock", func() error {
+	err := j.locked(ctx, "lock", func() error {
 		end, err := j.mend()
+		if err == nil {
+			err = j.maySign(end)
+		}
 		if err != nil || end.seq == 0 {
 			return err
 		}
-		data, err := json.Marshal(head{headFormat, j.chain, end.seq, end.hash, j.opt.Now().UTC().Truncate(time.Second), j.opt.Signer.PublicKey().Fingerprint()})
+		m, err := newMark(headKind(), j.opt.Signer, j.chain, end, j.opt.Now())
 		if err != nil {
 			return err
 		}
-		data = append(data, '\n')
-		signature, err := j.opt.Signer.Sign(headNamespace, data)
-		if err != nil {
-			return err
-		}
-		// Between the two a crash leaves a head that its signature does not fit: the next checkpoint mends that, and a verification says so.
-		return errors.Join(durable.WriteFile(j.path("head.json.sig"), signature, fileMode), durable.WriteFile(j.path("head.json"), data, fileMode))
+		return j.writeMark(headKind(), m)
 	})
 	if err != nil {
 		return fmt.Errorf("sign the journal: %w", err)

@@ -73,11 +73,11 @@ func (k *kit) fill(t testing.TB, j *journal.Journal, n int) {
 	t.Helper()
 	for i := range n {
 		k.now = k.now.Add(time.Minute)
-		if _, err := j.Append(record(i)); err != nil {
+		if _, err := j.Append(t.Context(), record(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := j.Checkpoint(); err != nil {
+	if err := j.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -154,7 +154,7 @@ func TestFilters(t *testing.T) {
 	for _, r := range []journal.Record{
 		{Event: journal.Restored, Who: journal.Who{User: "berta via sudo"}, Job: "web", Backup: "bbbbbbbbbb"}, {Event: journal.Pruned, Who: journal.Who{User: "root"}, Job: "app"},
 	} {
-		if _, err := j.Append(r); err != nil {
+		if _, err := j.Append(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -252,7 +252,7 @@ func TestACutEndIsFoundWithAStoreOnly(t *testing.T) {
 		t.Errorf("a verification of a fork says %v", err)
 	}
 	// What the store has is what was; the fork is kept aside.
-	n, err := journal.Rebuild(t.Context(), s, j.Chain(), k.options(), k.trust())
+	n, _, err := journal.Rebuild(t.Context(), s, j.Chain(), k.options(), k.trust())
 	if err != nil || n != 4 {
 		t.Fatalf("rebuilt %d, error %v", n, err)
 	}
@@ -303,7 +303,7 @@ func TestPushFaultAtEveryCall(t *testing.T) {
 				t.Errorf("call %d %s: %+v, error %v", n, name, audit, err)
 			}
 			var told int64
-			alone, err := journal.VerifyStore(t.Context(), wrap(memory), j.Chain(), k.trust(), func(r journal.Record) error { told++; return nil })
+			alone, err := journal.VerifyStore(t.Context(), wrap(memory), j.Chain(), k.trust(), func(journal.Record, []byte) error { told++; return nil })
 			if err != nil || alone.Records != 4 || told != 4 {
 				t.Errorf("call %d %s: from the store alone %+v, %d told, error %v", n, name, alone, told, err)
 			}
@@ -351,7 +351,7 @@ func TestTornAtEveryByte(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r, err := j.Append(record(9))
+		r, err := j.Append(t.Context(), record(9))
 		if err != nil || r.Seq != 2 {
 			t.Fatalf("cut at %d: record %d, error %v", cut, r.Seq, err)
 		}
@@ -375,7 +375,7 @@ func TestManyAtOnceKeepOneChain(t *testing.T) {
 				return
 			}
 			for i := range 10 {
-				if _, err := j.Append(record(i)); err != nil {
+				if _, err := j.Append(t.Context(), record(i)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -393,7 +393,7 @@ func TestSegmentsContinue(t *testing.T) {
 	long := record(0)
 	long.Detail = strings.Repeat("x", 4000)
 	for range 1100 {
-		if _, err := j.Append(long); err != nil {
+		if _, err := j.Append(t.Context(), long); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -401,7 +401,7 @@ func TestSegmentsContinue(t *testing.T) {
 	if err != nil || len(segments) != 2 {
 		t.Fatalf("segments %q, error %v", segments, err)
 	}
-	if err := j.Checkpoint(); err != nil {
+	if err := j.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	memory := storetest.NewMemory(t)
@@ -410,7 +410,7 @@ func TestSegmentsContinue(t *testing.T) {
 	}
 	other := newKit(t)
 	other.signer = k.signer
-	if n, err := journal.Rebuild(t.Context(), wrap(memory), j.Chain(), other.options(), k.trust()); err != nil || n != 1100 {
+	if n, _, err := journal.Rebuild(t.Context(), wrap(memory), j.Chain(), other.options(), k.trust()); err != nil || n != 1100 {
 		t.Fatalf("rebuilt %d, error %v", n, err)
 	}
 	for _, path := range segments {
@@ -434,7 +434,7 @@ func TestNothingInAFieldForgesALine(t *testing.T) {
 	evil := record(0)
 	evil.Reason = "x)\n[2026-11-22T02:00:00Z] RESTORE by root from local (ok\u2028\u202e\x1b[2J"
 	evil.Who.User = "a\nb"
-	if _, err := j.Append(evil); err != nil {
+	if _, err := j.Append(t.Context(), evil); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(k.options().TextFile)
@@ -455,7 +455,7 @@ func TestAFailingSyslogLosesNoRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	var warning *journal.Warning
-	if r, err := j.Append(record(0)); !errors.As(err, &warning) || r.Seq != 1 {
+	if r, err := j.Append(t.Context(), record(0)); !errors.As(err, &warning) || r.Seq != 1 {
 		t.Errorf("record %d, error %v", r.Seq, err)
 	}
 	if audit, err := j.Verify(t.Context(), nil, nil); err != nil || audit.Records != 1 {

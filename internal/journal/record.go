@@ -49,6 +49,14 @@ const (
 	Rebuilt         Event = "JOURNAL_REBUILT"
 )
 
+// Events are all of them.
+func Events() []Event {
+	return []Event{
+		BackupCreated, BackupIncomplete, BackupFailed, Mirrored, Verified, Drilled, Restored, Decrypted, EmergencyAccess, Shown, Linked, Pruned, PruneBlocked, Pinned, Unpinned, Imported,
+		KeyCreated, KeyImported, KeyExported, KeyRotation, KeyChecked, Resealed, Refused, Reviewed, Rebuilt, Expired,
+	}
+}
+
 // Who is who did something, as the system says. It is a claim, no proof.
 type Who struct {
 	User    string // "anna", "anna via sudo"
@@ -193,31 +201,33 @@ func (f Filter) Matches(r Record) bool {
 	return true
 }
 
-// Read tells the records that match, oldest first.
+// Newest are the last so many of these records as Last says; all when it is 0.
+func (f Filter) Newest(records []Record) []Record {
+	if f.Last == 0 {
+		return records
+	}
+	return records[max(0, len(records)-f.Last):]
+}
+
+// Read tells the records that match, oldest first; before it fails, those that it could read.
 func (j *Journal) Read(f Filter, each func(Record) error) error {
-	var newest []Record
+	var chosen []Record
 	err := j.lines(func(line []byte) error {
 		r, err := parseLine(line)
-		if err != nil || !f.Matches(r) {
-			return err
+		if err == nil && f.Matches(r) {
+			chosen = append(chosen, r)
 		}
-		if f.Last == 0 {
-			return each(r)
-		}
-		if newest = append(newest, r); len(newest) > f.Last {
-			newest = newest[1:]
-		}
-		return nil
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+		err = fmt.Errorf("read the journal: %w", err)
 	}
-	for _, r := range newest {
+	for _, r := range f.Newest(chosen) {
 		if err := each(r); err != nil {
 			return err
 		}
 	}
-	return nil
+	return err
 }
 
 // Origin is where the login came from that runs this, as the environment says: the address of an SSH client, or "local".

@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 
 	"holdfast"
 	"holdfast/internal/store"
@@ -45,18 +45,19 @@ func parseObject(name string) (pushed, bool) {
 	return pushed{m[1], first, last}, errors.Join(errFirst, errLast) == nil && first >= 1 && last >= first
 }
 
-// inStore lists the objects of chains whose names begin with prefix, "" for all, in the order of the records.
-func inStore(ctx context.Context, s *store.Store, prefix string) ([]pushed, error) {
-	var all []pushed
+// inStore lists the objects and the names of the bases of chains whose names begin with prefix, "" for all, in the order of the records.
+func inStore(ctx context.Context, s *store.Store, prefix string) (objects []pushed, bases []string, err error) {
 	for object, err := range s.List(ctx, storePrefix+prefix) {
 		if err != nil {
-			return nil, fmt.Errorf("list the journal: %w", err)
+			return nil, nil, fmt.Errorf("list the journal: %w", err)
 		}
 		if p, ok := parseObject(object.Name); ok {
-			all = append(all, p)
+			objects = append(objects, p)
+		} else if baseRule.MatchString(object.Name) {
+			bases = append(bases, object.Name)
 		}
 	}
-	return all, nil
+	return objects, bases, nil
 }
 
 // lines calls do for every line of the journal, oldest first. What follows the last line break is no line.
@@ -77,36 +78,36 @@ func (j *Journal) lines(do func(line []byte) error) error {
 	return nil
 }
 
-// ErrFork: a store has other records than this journal under the same numbers. One of the two was set back or rewritten.
-var ErrFork = errors.New("the journal in the store and the one here have different records under one number")
+// ErrFork: two places have different records of one chain under the same number. One of them was set back or rewritten.
+var ErrFork = errors.New("one chain has different records under one number")
 
 // Signs reports whether this journal has a key to sign what it pushes.
 func (j *Journal) Signs() bool { return j.opt.Signer != nil }
 
-// Push carries to a store the records that it lacks, and returns how many those are. It fails with holdfast.ErrDifference, and
-// [ErrFork] where that is so, when the store has records that this journal has not.
+// Push carries to a store the records that it lacks, and returns how many those are. It fails with holdfast.ErrDifference when the chain
+// here has no longer what its head signed and, with [ErrFork] where that is so, when the store has records that this journal has not.
+// Another push on this host is waited for as long as ctx lasts.
 func (j *Journal) Push(ctx context.Context, s *store.Store) (int, error) {
 	if j.opt.Signer == nil {
 		return 0, holdfast.WithHint(errors.New("push the journal: this host has no signing key"), "make one with `holdfast init`")
 	}
 	n := 0
-	err := j.locked("push.lock", func() error {
-		there, err := j.nearEnd(ctx, s)
+	err := j.locked(ctx, "push.lock", func() error {
+		var end tail
+		err := j.locked(ctx, "lock", func() (err error) {
+			if end, err = j.mend(); err != nil {
+				return err
+			}
+			return j.maySign(end)
+		})
 		if err != nil {
 			return err
 		}
-		var last pushed
-		for _, p := range there {
-			if p.last > last.last {
-				last = p
-			}
+		first, err := j.firstFor(ctx, s, end)
+		if err != nil {
+			return err
 		}
-		if last.last > 0 {
-			if err := j.continues(ctx, s, last); err != nil {
-				return err
-			}
-		}
-		n, err = j.pushFrom(ctx, s, last.last+1)
+		n, err = j.pushFrom(ctx, s, first)
 		return err
 	})
 	if err != nil {
@@ -115,56 +116,61 @@ func (j *Journal) Push(ctx context.Context, s *store.Store) (int, error) {
 	return n, nil
 }
 
-// nearEnd lists what a store has of the chain around its end here: years of records need not be listed for each new one.
-func (j *Journal) nearEnd(ctx context.Context, s *store.Store) ([]pushed, error) {
-	var end tail
-	err := j.locked("lock", func() (err error) {
-		end, err = j.mend()
-		return err
-	})
+// firstFor is the number of the first record that a store lacks of the chain, which ends at end here. What the store lacks and has
+// expired here is gone: then it gets the beginning.
+func (j *Journal) firstFor(ctx context.Context, s *store.Store, end tail) (int64, error) {
+	there, err := j.nearEnd(ctx, s, end)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	near, err := inStore(ctx, s, j.chain+"/"+fmt.Sprintf("%012d", end.seq)[:9])
+	var last pushed
+	for _, p := range there {
+		if p.last > last.last {
+			last = p
+		}
+	}
+	base, err := j.signedMark(baseKind(), newChecker(nil))
+	switch {
+	case err != nil:
+		return 0, err
+	case base != nil && last.last < base.Seq && end.seq > base.Seq:
+		return base.Seq + 1, putBase(ctx, s, base)
+	case last.last > 0:
+		return last.last + 1, j.continues(ctx, s, last, end)
+	}
+	return 1, nil
+}
+
+// nearEnd lists what a store has of the chain around its end here: years of records need not be listed for each new one.
+func (j *Journal) nearEnd(ctx context.Context, s *store.Store, end tail) ([]pushed, error) {
+	near, _, err := inStore(ctx, s, j.chain+"/"+fmt.Sprintf("%012d", end.seq)[:9])
 	if err != nil || len(near) > 0 {
 		return near, err
 	}
-	return inStore(ctx, s, j.chain+"/")
+	near, _, err = inStore(ctx, s, j.chain+"/")
+	return near, err
 }
 
-// continues checks that this journal has the last record that the store has.
-func (j *Journal) continues(ctx context.Context, s *store.Store, last pushed) error {
+// continues checks that this journal, which ends at end, has the last record that the store has.
+func (j *Journal) continues(ctx context.Context, s *store.Store, last pushed, end tail) error {
+	if end.seq < last.last {
+		return holdfast.WithHint(fmt.Errorf("%w: the store has record %d, and the journal here %s: its end is lost, or was cut off", holdfast.ErrDifference, last.last, endsWith(end.seq)),
+			"find out why; `holdfast audit rebuild` takes the journal from the store")
+	}
 	data, err := s.ReadAll(ctx, last.name(), maxPushed)
 	if err != nil {
 		return err
 	}
-	var want []byte
-	if _, err := eachLine(data, func(line []byte) error { want = bytes.Clone(line); return nil }); err != nil {
+	there := ""
+	if _, err := eachLine(data, func(line []byte) error { there = hashOf(line); return nil }); err != nil {
 		return err
 	}
-	found := false
-	var have int64
-	err = j.lines(func(line []byte) error {
-		r, err := parseLine(line)
-		if err != nil {
-			return err
-		}
-		if have = r.Seq; have == last.last {
-			found = bytes.Equal(line, want)
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		return err
-	case have < last.last:
-		return holdfast.WithHint(fmt.Errorf("%w: the store has record %d, and the journal here ends with %d: its end is lost, or was cut off", holdfast.ErrDifference, last.last, have),
-			"find out why; `holdfast audit rebuild` takes the journal from the store")
-	case !found:
+	_, here, err := j.find(last.last)
+	if err == nil && here != there {
 		return holdfast.WithHint(fmt.Errorf("%w: %w, %d: this host was set back, or somebody rewrote one of them", holdfast.ErrDifference, ErrFork, last.last),
 			"find out why; `holdfast audit rebuild` takes the journal from the store and keeps this one aside")
 	}
-	return nil
+	return err
 }
 
 // pushFrom stores the records from first on, in objects of at most a segment's size.
@@ -211,107 +217,25 @@ func (j *Journal) pushFrom(ctx context.Context, s *store.Store, first int64) (in
 // ChainInfo is what a store has of one chain.
 type ChainInfo struct {
 	Chain string
-	Last  int64 // number of the newest record
+	Last  int64 // number of the newest record; 0: only the beginning of the chain is there
 }
 
 // Chains lists the chains that a store has: those of every host that wrote there.
 func Chains(ctx context.Context, s *store.Store) ([]ChainInfo, error) {
-	all, err := inStore(ctx, s, "")
+	objects, bases, err := inStore(ctx, s, "")
 	if err != nil {
 		return nil, err
 	}
+	last := map[string]int64{}
+	for _, name := range bases {
+		last[path.Base(path.Dir(name))] = 0
+	}
+	for _, p := range objects {
+		last[p.chain] = max(last[p.chain], p.last)
+	}
 	var chains []ChainInfo
-	for _, p := range all {
-		i := slices.IndexFunc(chains, func(c ChainInfo) bool { return c.Chain == p.chain })
-		if i < 0 {
-			chains = append(chains, ChainInfo{p.chain, p.last})
-			continue
-		}
-		chains[i].Last = max(chains[i].Last, p.last)
+	for _, chain := range slices.Sorted(maps.Keys(last)) {
+		chains = append(chains, ChainInfo{chain, last[chain]})
 	}
 	return chains, nil
-}
-
-// Rebuild makes the journal in opt.Dir that of a chain in a store, and returns its records. What was there is kept in a folder beside it,
-// named after the time. Every object's signature is checked.
-func Rebuild(ctx context.Context, s *store.Store, chain string, opt Options, trust Trust) (int, error) {
-	objects, err := inStore(ctx, s, chain+"/")
-	if err != nil {
-		return 0, err
-	}
-	if len(objects) == 0 {
-		return 0, fmt.Errorf("the store has no journal of chain %s: %w", chain, fs.ErrNotExist)
-	}
-	c := &checker{trust: trust}
-	from, err := c.baseIn(ctx, s, chain)
-	if err != nil {
-		return 0, err
-	}
-	c.begin(from)
-	next := c.last.Seq + 1
-	var lines [][]byte
-	for _, p := range objects {
-		if p.last < next {
-			continue
-		}
-		if p.first > next {
-			return 0, fmt.Errorf("%w: the store lacks records %d to %d of chain %s", holdfast.ErrDifference, next, p.first-1, chain)
-		}
-		data, err := c.object(ctx, s, p)
-		if err != nil {
-			return 0, err
-		}
-		at := p.first
-		if _, err := eachLine(data, func(line []byte) error {
-			if at == next {
-				lines = append(lines, bytes.Clone(line))
-				next++
-			}
-			at++
-			return nil
-		}); err != nil {
-			return 0, err
-		}
-	}
-	for _, line := range lines {
-		if err := c.next(line); err != nil {
-			return 0, fmt.Errorf("chain %s: %w", chain, err)
-		}
-	}
-	return len(lines), replace(opt, chain, from, lines)
-}
-
-func replace(opt Options, chain string, from *signedBase, lines [][]byte) error {
-	aside := strings.TrimSuffix(opt.Dir, "/") + ".before-" + opt.Now().UTC().Format("20060102T150405Z")
-	if err := os.Rename(opt.Dir, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("keep the journal that is here: %w", err)
-	}
-	if err := os.MkdirAll(opt.Dir, 0o700); err != nil {
-		return err
-	}
-	j := &Journal{opt: opt, chain: chain}
-	if err := os.WriteFile(j.path("chain"), []byte(chain+"\n"), fileMode); err != nil {
-		return err
-	}
-	if from != nil {
-		if err := j.writeBase(*from); err != nil {
-			return err
-		}
-	}
-	end := begin(from)
-	for _, line := range lines {
-		r, err := parseLine(line)
-		if err != nil {
-			return err
-		}
-		if err := j.writeAt(r.Time, end, line); err != nil {
-			return err
-		}
-		if end.segment == "" || end.size >= maxSegment || month(end.time) != month(r.Time) {
-			end.segment, end.size = j.path(fmt.Sprintf("%012d.jsonl", end.seq+1)), 0
-		}
-		end.seq, end.time = end.seq+1, r.Time
-		end.size += int64(len(line)) + 1
-	}
-	return nil
 }

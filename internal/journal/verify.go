@@ -2,12 +2,10 @@ package journal
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
@@ -23,54 +21,77 @@ type Trust []seal.PublicKey
 type Audit struct {
 	Chain    string
 	Records  int64     // number of the newest one
-	Base     int64     // number of the last one that was expired; 0: none was
-	First    time.Time // of the oldest record
+	Read     int64     // how many were read
+	Base     int64     // number of the last one that was let go; 0: none was
+	First    time.Time // of the oldest record that was read
 	Last     time.Time
 	Head     int64             // number of the record that the newest checkpoint signs; 0: there is none
 	Stores   map[string]int64  // number of the newest record in each store that was looked at
 	Unseen   map[string]string // stores that could not be looked at, and why
 	Signers  []string          // fingerprints of all keys that signed something
 	Reviewed time.Time         // of the newest REVIEW; zero: never
+	Hashes   map[int64]string  // of every record that was read and of the last one that was let go, by number
+
+	base *signedMark
+}
+
+// saw takes down a record that follows the one before it.
+func (a *Audit) saw(r Record) {
+	if a.Read == 0 {
+		a.First = r.Time
+	}
+	a.Records, a.Last = r.Seq, r.Time
+	a.Read++
+	if r.Event == Reviewed {
+		a.Reviewed = r.Time
+	}
+}
+
+// begins takes down where the chain begins; nil: with its first record.
+func (a *Audit) begins(base *signedMark) {
+	if a.base = base; base != nil {
+		a.Base, a.Hashes[base.Seq] = base.Seq, base.Hash
+	}
+}
+
+// Agrees compares what two stores have of one chain: under one number they must have one record. Otherwise it fails with
+// holdfast.ErrDifference and [ErrFork], and names the first number.
+func (a Audit) Agrees(other Audit) error {
+	for _, number := range slices.Sorted(maps.Keys(a.Hashes)) {
+		if hash, both := other.Hashes[number]; both && hash != a.Hashes[number] {
+			return fmt.Errorf("%w: %w, %d: the host was set back, or somebody rewrote one of them", holdfast.ErrDifference, ErrFork, number)
+		}
+	}
+	return nil
 }
 
 // Verify checks every record of the chain here, its signed head, and everything that the stores have of it. Whatever is not as it was
 // written is holdfast.ErrDifference, in one sentence each. A store that is nil, or fails, is named in Audit.Unseen.
 func (j *Journal) Verify(ctx context.Context, trust Trust, stores map[string]*store.Store) (Audit, error) {
-	audit := Audit{Chain: j.chain, Stores: map[string]int64{}, Unseen: map[string]string{}}
-	c := &checker{trust: trust}
+	audit := Audit{Chain: j.chain, Stores: map[string]int64{}, Unseen: map[string]string{}, Hashes: map[int64]string{}}
+	c := newChecker(trust)
 	var problems []error
-	from, err := j.baseHere(c)
+	base, err := j.signedMark(baseKind(), c)
 	if err != nil {
 		problems = append(problems, err)
 	}
-	c.begin(from)
-	hashes := &known{}
+	c.base = base
 	err = j.lines(func(line []byte) error {
-		if from != nil && numberOf(line) <= from.Seq {
-			return nil // a trim was cut before it was gone
-		}
-		hashes.add(c.last.Seq+1, hashOf(line))
-		err := c.next(line)
-		if err != nil {
+		if err := c.next(line); err != nil {
 			return err
 		}
-		if audit.First.IsZero() {
-			audit.First = c.last.Time
-		}
-		audit.Last = c.last.Time
-		if c.last.Event == Reviewed {
-			audit.Reviewed = c.last.Time
-		}
+		audit.saw(c.last)
+		audit.Hashes[c.last.Seq] = c.hash
 		return nil
 	})
-	audit.Records = c.last.Seq
-	if from != nil {
-		audit.Base = from.Seq
+	if err == nil {
+		err = c.end()
 	}
 	if err != nil {
 		problems = append(problems, fmt.Errorf("the journal here: %w", err))
 	}
-	if err := j.checkHead(c, hashes, &audit); err != nil {
+	audit.begins(base)
+	if err := j.checkHead(c, &audit); err != nil {
 		problems = append(problems, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(stores)) {
@@ -78,7 +99,7 @@ func (j *Journal) Verify(ctx context.Context, trust Trust, stores map[string]*st
 			audit.Unseen[name] = "it cannot be reached"
 			continue
 		}
-		last, err := j.checkStore(ctx, c, stores[name], hashes)
+		last, err := j.checkStore(ctx, c, stores[name], &audit)
 		switch {
 		case errors.Is(err, holdfast.ErrDifference):
 			problems = append(problems, fmt.Errorf("store %s: %w", name, err))
@@ -92,106 +113,84 @@ func (j *Journal) Verify(ctx context.Context, trust Trust, stores map[string]*st
 	return audit, errors.Join(problems...)
 }
 
-// numberOf is the number of the record in a line; 0 when it is none.
-func numberOf(line []byte) int64 {
-	r, err := parseLine(line)
-	if err != nil {
-		return 0
-	}
-	return r.Seq
-}
-
 // checkHead compares the signed head with the chain.
-func (j *Journal) checkHead(c *checker, hashes *known, audit *Audit) error {
-	data, err := os.ReadFile(j.path("head.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+func (j *Journal) checkHead(c *checker, audit *Audit) error {
+	head, err := j.signedMark(headKind(), c)
+	if head == nil || err != nil {
 		return err
 	}
-	signature, err := os.ReadFile(j.path("head.json.sig"))
-	if err != nil {
-		return fmt.Errorf("%w: the signature of the journal's head is not readable: %w", holdfast.ErrDifference, err)
-	}
-	if err := c.signed(headNamespace, signature, data); err != nil {
-		return fmt.Errorf("%w: the journal's head: %w", holdfast.ErrDifference, err)
-	}
-	var h head
-	if err := json.Unmarshal(data, &h); err != nil || h.Format != headFormat || h.Chain != j.chain {
-		return fmt.Errorf("%w: the journal's head is that of another journal", holdfast.ErrDifference)
-	}
-	audit.Head = h.Seq
-	switch {
-	case h.Seq > hashes.last():
-		return fmt.Errorf("%w: the journal here ends with record %d, and its head was signed at %d: its end was cut off", holdfast.ErrDifference, hashes.last(), h.Seq)
-	case h.Seq < 1 || hashes.at(h.Seq) != h.Hash:
-		return fmt.Errorf("%w: record %d, or one before it, is not the one that was signed", holdfast.ErrDifference, h.Seq)
-	}
-	return nil
+	audit.Head = head.Seq
+	return head.fits(audit.Records, audit.Hashes[head.Seq])
 }
 
-// checkStore reads everything that a store has of the chain, and returns the number of its newest record.
-func (j *Journal) checkStore(ctx context.Context, c *checker, s *store.Store, hashes *known) (int64, error) {
-	objects, err := inStore(ctx, s, j.chain+"/")
+// checkStore reads everything that a store has of the chain, compares it with what is here, and returns the number of its newest record.
+func (j *Journal) checkStore(ctx context.Context, c *checker, s *store.Store, here *Audit) (int64, error) {
+	own := newChecker(c.trust)
+	own.signers = c.signers
+	there, err := own.walk(ctx, s, j.chain, func(r Record, line []byte) error {
+		hash, known := here.Hashes[r.Seq]
+		switch {
+		case r.Seq > here.Records:
+			return fmt.Errorf("%w: it has record %d, and the journal here %s: its end was cut off", holdfast.ErrDifference, r.Seq, endsWith(here.Records))
+		case known && hash != hashOf(line):
+			return fmt.Errorf("%w: %w, %d", holdfast.ErrDifference, ErrFork, r.Seq)
+		}
+		return nil
+	})
+	c.signers = own.signers
+	if err != nil || there.base == nil {
+		return there.Records, err
+	}
+	hash, known := here.Hashes[there.Base]
+	if !known {
+		return there.Records, nil
+	}
+	r, _, err := j.find(there.Base)
 	if err != nil {
 		return 0, err
 	}
-	from, err := c.baseIn(ctx, s, j.chain)
-	if err != nil {
-		return 0, err
-	}
-	var last int64
-	if from != nil {
-		last = from.Seq
-	}
-	for _, p := range objects {
-		if from != nil && p.last <= from.Seq {
-			continue // on its way out
-		}
-		if p.first > last+1 {
-			return 0, fmt.Errorf("%w: it lacks records %d to %d", holdfast.ErrDifference, last+1, p.first-1)
-		}
-		data, err := c.object(ctx, s, p)
-		if err != nil {
-			return 0, err
-		}
-		at := p.first
-		if _, err := eachLine(data, func(line []byte) error {
-			switch {
-			case at > hashes.last():
-				return fmt.Errorf("%w: it has record %d, and the journal here ends with %d: its end was cut off", holdfast.ErrDifference, at, hashes.last())
-			case at >= hashes.first && hashes.at(at) != hashOf(line):
-				return fmt.Errorf("%w: %w, %d", holdfast.ErrDifference, ErrFork, at)
-			}
-			at++
-			return nil
-		}); err != nil {
-			return 0, err
-		}
-		last = max(last, p.last)
-	}
-	return last, nil
+	return there.Records, there.base.follows(hash, r.Time)
 }
 
-// VerifyStore checks a chain by what a store alone has of it, and tells its records: what another machine can know.
-func VerifyStore(ctx context.Context, s *store.Store, chain string, trust Trust, each func(Record) error) (Audit, error) {
-	audit := Audit{Chain: chain}
-	objects, err := inStore(ctx, s, chain+"/")
+// VerifyStore checks a chain by what a store alone has of it, and tells its records: what another machine can know. The line is that of
+// the record, without its line break, and may be changed when each returns. It fails with holdfast.ErrDifference when something is not
+// as it was written, and with fs.ErrNotExist when the store has no such chain.
+func VerifyStore(ctx context.Context, s *store.Store, chain string, trust Trust, each func(r Record, line []byte) error) (Audit, error) {
+	audit, err := newChecker(trust).walk(ctx, s, chain, each)
+	if err == nil && audit.Records == 0 {
+		err = fmt.Errorf("the store has no journal of chain %s: %w", chain, fs.ErrNotExist)
+	}
+	return audit, err
+}
+
+// checker follows a chain.
+type checker struct {
+	trust   Trust
+	base    *signedMark // what the chain may begin behind; nil: its first record must be there
+	last    Record
+	hash    string // of the last line
+	signers []string
+	seen    map[int64]string // hash of each record of the objects that were read
+}
+
+func newChecker(trust Trust) *checker {
+	return &checker{trust: trust, hash: noHash(), seen: map[int64]string{}}
+}
+
+// walk checks what a store has of a chain, oldest first, also what is older than its beginning and still there.
+func (c *checker) walk(ctx context.Context, s *store.Store, chain string, each func(r Record, line []byte) error) (Audit, error) {
+	audit := Audit{Chain: chain, Hashes: c.seen}
+	objects, bases, err := inStore(ctx, s, chain+"/")
 	if err != nil {
 		return audit, err
 	}
-	c := &checker{trust: trust}
-	from, err := c.baseIn(ctx, s, chain)
-	if err != nil {
-		return audit, err
-	}
-	c.begin(from)
-	audit.Base = c.last.Seq
-	for _, p := range objects {
-		if p.last <= c.last.Seq && p.last <= audit.Base {
-			continue // on its way out
+	if len(bases) > 0 {
+		// The highest number comes last.
+		if c.base, err = c.readBase(ctx, s, chain, bases[len(bases)-1]); err != nil {
+			return audit, err
 		}
+	}
+	for _, p := range objects {
 		data, err := c.object(ctx, s, p)
 		if err != nil {
 			return audit, err
@@ -204,44 +203,38 @@ func VerifyStore(ctx context.Context, s *store.Store, chain string, trust Trust,
 			if err := c.next(line); err != nil {
 				return err
 			}
-			if audit.First.IsZero() {
-				audit.First = c.last.Time
-			}
-			audit.Last = c.last.Time
-			if c.last.Event == Reviewed {
-				audit.Reviewed = c.last.Time
-			}
+			audit.saw(c.last)
 			if each == nil {
 				return nil
 			}
-			return each(c.last)
+			return each(c.last, line)
 		}); err != nil {
 			return audit, err
 		}
 	}
-	audit.Records, audit.Head, audit.Signers = c.last.Seq, c.last.Seq, c.signers
+	if err := c.end(); err != nil {
+		return audit, err
+	}
+	audit.begins(c.base)
+	audit.Head, audit.Signers = c.last.Seq, c.signers
 	return audit, nil
 }
 
-// checker follows a chain.
-type checker struct {
-	trust   Trust
-	last    Record
-	hash    string // of the last line
-	signers []string
-	seen    map[int64]string // hash of each record of the objects that were read
-}
-
-// next takes one more line, which must follow the last one.
+// next takes one more line, which must follow the last one. Of what the chain was made to begin behind any part may be gone; what is
+// there is checked all the same.
 func (c *checker) next(line []byte) error {
 	r, err := parseLine(line)
-	number := c.last.Seq + 1
+	number, want := c.last.Seq+1, c.hash
 	if err != nil {
 		return fmt.Errorf("%w: record %d is not readable: %w", holdfast.ErrDifference, number, err)
 	}
-	want := c.hash
-	if number == 1 {
-		want = noHash()
+	if b := c.base; b != nil && number <= b.Seq {
+		switch {
+		case r.Seq > b.Seq:
+			number, want = b.Seq+1, b.Hash
+		case r.Seq > number:
+			number, want = r.Seq, r.Prev
+		}
 	}
 	switch {
 	case r.Seq != number:
@@ -250,7 +243,18 @@ func (c *checker) next(line []byte) error {
 		return fmt.Errorf("%w: record %d does not follow the one before it: one of the two was changed", holdfast.ErrDifference, number)
 	}
 	c.last, c.hash = r, hashOf(line)
+	if c.base != nil && r.Seq == c.base.Seq {
+		return c.base.follows(c.hash, r.Time)
+	}
 	return nil
+}
+
+// end says that no line follows the last one. A beginning leaves at least one record behind it.
+func (c *checker) end() error {
+	if c.base == nil || c.last.Seq > c.base.Seq {
+		return nil
+	}
+	return fmt.Errorf("%w: it is said to begin behind record %d, and %s", holdfast.ErrDifference, c.base.Seq, endsWith(c.last.Seq))
 }
 
 // object reads one object of a store and checks its signature, that it has the records its name says, and that they follow each other.
@@ -268,9 +272,6 @@ func (c *checker) object(ctx context.Context, s *store.Store, p pushed) ([]byte,
 	}
 	if err := c.signed(pushNamespace, signature, data); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", holdfast.ErrDifference, p.name(), err)
-	}
-	if c.seen == nil {
-		c.seen = map[int64]string{}
 	}
 	at, before := p.first, c.seen[p.first-1]
 	whole, err := eachLine(data, func(line []byte) error {
