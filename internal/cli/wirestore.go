@@ -240,7 +240,7 @@ func (a *app) destinationStore(ctx context.Context, cfg config.Store, with acces
 	}
 	to := engine.Destination{Name: cfg.Name, Archive: a.archiveOn(s, with), Mirror: store.AsMirror(s)}
 	if mirror, own := s.Driver().(store.Mirror); own {
-		to.Mirror, to.ComparesThere = mirror, true
+		to.Mirror = mirror
 	}
 	return to, nil
 }

@@ -16,10 +16,8 @@ import (
 // Destination is another store, which gets copies.
 type Destination struct {
 	Name    string
-	Mirror  store.Mirror
-	Archive *archive.Archive // over the same store: what was copied is read back through it
-	// ComparesThere: Mirror.Check compares checksums at the far side, so that nothing is fetched back for it.
-	ComparesThere bool
+	Mirror  store.Mirror     // a store.Comparer compares what was copied by itself
+	Archive *archive.Archive // over the same store: else what was copied is read back through it
 }
 
 // MirrorPlan is one pass over one job.
@@ -119,10 +117,11 @@ func copyGroup(ctx context.Context, from *archive.Archive, to Destination, plan 
 
 // readBack compares what lies in the destination with what the manifest recorded.
 func readBack(ctx context.Context, b *archive.Backup, to Destination) error {
-	if !to.ComparesThere {
+	comparer, is := to.Mirror.(store.Comparer)
+	if !is {
 		return b.VerifyIn(ctx, to.Archive)
 	}
-	different, err := to.Mirror.Check(ctx, b.ObjectNames(), b.OpenCopy)
+	different, err := comparer.Check(ctx, b.ObjectNames(), b.OpenCopy)
 	if err != nil {
 		return err
 	}

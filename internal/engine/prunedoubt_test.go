@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -339,6 +340,30 @@ func TestAFullStoreUnderTwoNames(t *testing.T) {
 	}
 }
 
+// comparing is a mirror whose far side compares.
+type comparing struct {
+	store.Mirror
+	memory *storetest.Memory
+}
+
+func (c comparing) Check(ctx context.Context, names []string, open func(context.Context, string) (io.ReadCloser, error)) ([]string, error) {
+	var different []string
+	for _, name := range names {
+		r, err := open(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		mine, err := io.ReadAll(r)
+		if err := errors.Join(err, r.Close()); err != nil {
+			return nil, err
+		}
+		if stored, _ := c.memory.Bytes(name); !bytes.Equal(stored, mine) {
+			different = append(different, name)
+		}
+	}
+	return different, nil
+}
+
 // One object that is not what it should be stops neither older backups nor newer ones.
 func TestOneBadObjectStopsNoOther(t *testing.T) {
 	k := newKit(t)
@@ -358,7 +383,9 @@ func TestOneBadObjectStopsNoOther(t *testing.T) {
 					t.Fatal(err)
 				}
 				destination := to.destination("box")
-				destination.ComparesThere = there
+				if there {
+					destination.Mirror = comparing{destination.Mirror, to.memory}
+				}
 				done, err := engine.Mirror(t.Context(), from.archive(), destination, engine.MirrorPlan{Job: "job", Now: clock}, nil)
 				if !errors.Is(err, holdfast.ErrDifference) || done.Backups != 3 {
 					t.Errorf("mirrored %+v, error %v", done, err)

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
-	"slices"
 	"strings"
 )
 
@@ -16,23 +14,27 @@ import (
 // server that allows nothing but rsync can be one. A job's first store is never a mirror.
 //
 // Laws:
-//   - Push copies those objects whose name the mirror does not list. A name that is there stays as it is, whatever its bytes: it
-//     is Check that finds a difference. An object appears under its name whole or not at all. When Push fails, some of the
+//   - Push copies those objects whose name the mirror does not list. A name that is there stays as it is, whatever its bytes: who
+//     reads it back finds a difference. An object appears under its name whole or not at all. When Push fails, some of the
 //     objects may have come; pushing again goes on where it stopped. Open is called for one object at a time, and only for
 //     those that are missing; Push closes what it returns.
 //   - Two writers of one name at once are not kept apart: the later one may win. Who pushes must be the only one.
 //   - List is that of [Driver]: ordered, complete or an error.
-//   - Check compares the named objects with those at the far side and returns the names that differ or are missing there,
-//     ordered. It trusts the far side to read its own disk.
 //   - All methods are safe for concurrent use. Errors are classified like a Driver's.
 type Mirror interface {
 	Push(ctx context.Context, objects []Object, open func(ctx context.Context, name string) (io.ReadCloser, error)) error
 	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
+}
+
+// Comparer is a Mirror whose far side compares checksums, so that nothing need be fetched back.
+type Comparer interface {
+	Mirror
+	// Check compares the named objects with those at the far side and returns the names that differ or are missing there,
+	// ordered. It trusts the far side to read its own disk.
 	Check(ctx context.Context, names []string, open func(ctx context.Context, name string) (io.ReadCloser, error)) (different []string, err error)
 }
 
-// AsMirror makes a mirror of any store. Its two writers of one name are kept apart as the store does it, and its Check reads
-// every byte back.
+// AsMirror makes a mirror of any store. Its two writers of one name are kept apart as the store does it.
 func AsMirror(s *Store) Mirror { return mirror{s} }
 
 type mirror struct{ store *Store }
@@ -90,37 +92,6 @@ func beginning(objects []Object) string {
 
 func (m mirror) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 	return m.store.List(ctx, prefix)
-}
-
-func (m mirror) Check(ctx context.Context, names []string, open func(ctx context.Context, name string) (io.ReadCloser, error)) ([]string, error) {
-	var different []string
-	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
-		stored, err := m.store.Open(ctx, name, 0, -1)
-		if errors.Is(err, fs.ErrNotExist) {
-			different = append(different, name)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		same, err := compare(ctx, name, stored, open)
-		if err != nil {
-			return nil, fmt.Errorf("check %s: %w", name, err)
-		}
-		if !same {
-			different = append(different, name)
-		}
-	}
-	return different, nil
-}
-
-func compare(ctx context.Context, name string, stored io.ReadCloser, open func(ctx context.Context, name string) (io.ReadCloser, error)) (bool, error) {
-	mine, err := open(ctx, name)
-	if err != nil {
-		return false, errors.Join(err, stored.Close())
-	}
-	same, err := Equal(stored, mine)
-	return same, errors.Join(err, stored.Close(), mine.Close())
 }
 
 // Equal reports whether two readers give the same bytes. It stops at the first that differ.

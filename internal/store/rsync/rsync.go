@@ -93,7 +93,7 @@ type Driver struct {
 var (
 	_ store.Driver    = (*Driver)(nil)
 	_ store.Inspector = (*Driver)(nil)
-	_ store.Mirror    = (*Driver)(nil)
+	_ store.Comparer  = (*Driver)(nil)
 )
 
 // What may stand in an argument of rsync that an old rsync lets the far side's shell see.

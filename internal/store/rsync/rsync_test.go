@@ -109,7 +109,7 @@ func fetch(t *testing.T, d *rsync.Driver, name string) ([]byte, error) {
 }
 
 // wantMirror: the mirror has exactly these objects.
-func wantMirror(t *testing.T, m store.Mirror, want objects) {
+func wantMirror(t *testing.T, m store.Comparer, want objects) {
 	t.Helper()
 	var names []string
 	for object, err := range m.List(t.Context(), "") {
