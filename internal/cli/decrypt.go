@@ -52,7 +52,7 @@ func (a *app) decrypt(ctx context.Context, cfg *config.Config, f *storeFlags, ff
 		return err
 	}
 	defer func() { err = joinClose(err, file.Close()) }()
-	if file.Content == foreign.PgDirectory {
+	if file.Folder() {
 		return holdfast.WithHint(fmt.Errorf("%w: %s is a folder", holdfast.ErrUsage, path), "it can be read as it is: pg_restore takes it")
 	}
 	if len(file.Layers) == 0 {

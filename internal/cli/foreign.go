@@ -182,6 +182,7 @@ func (a *app) readFile(ctx context.Context, cfg *config.Config, f *storeFlags, f
 		return nil, err
 	}
 	about.From = s.from()
+	s.script.Unauthenticated, s.read.Unopened = file.Unauthenticated, file.Dumps()
 	return s, nil
 }
 
@@ -398,6 +399,11 @@ func (s *subject) from() string {
 func refuse(file *foreign.File) error {
 	if file.Content == foreign.Empty {
 		return foreign.Damaged(errors.New("there is nothing in it: whatever was to be backed up had failed"), "take an older one")
+	}
+	if file.Unauthenticated {
+		// The wrong bytes may be no more than its first ones.
+		return holdfast.WithHint(fmt.Errorf("%w: %s is %s, or the file was changed: openssl enc does not notice", holdfast.ErrUsage, file.Name(), cmp.Or(file.Remark, "of no kind that is known here")),
+			"take another copy of the file, or an older one, and compare")
 	}
 	return holdfast.WithHint(fmt.Errorf("%w: %s is %s", holdfast.ErrUsage, file.Name(), cmp.Or(file.Remark, "of no kind that is known here")),
 		"known are SQL of PostgreSQL, the formats of pg_dump, tar and SQLite, each compressed by gzip, zstd, xz or bzip2 and sealed by gpg, openssl or age")

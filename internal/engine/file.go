@@ -26,6 +26,8 @@ type File struct {
 	Uncounted []string
 	// Notes are remarks for a person.
 	Notes []string
+	// Unopened are dumps of databases among its files, by name: they come out as files and are restored by nobody.
+	Unopened []string
 }
 
 // FilePlan is what a drill of a file needs.
@@ -130,7 +132,7 @@ func rehearseFile(ctx context.Context, plan FilePlan, d *report.Drill, src *repo
 	told(file, back, src)
 	src.Notes = append(src.Notes, back.Notes...)
 	src.Properties = back.Properties
-	d.File.Holds = holds(back)
+	d.File.Holds = holds(file, back)
 	assert(ctx, place, FileSource, DrillPlan{Assertions: plan.Assertions, Clock: plan.Clock}, src, timed)
 	if plan.Living != nil {
 		src.Live, err = Drift(ctx, source.Stored{Source: FileSource, Kind: file.Stored.Kind, Facts: narrow(back)}, narrowed(plan.Living), observe)
@@ -140,6 +142,9 @@ func rehearseFile(ctx context.Context, plan FilePlan, d *report.Drill, src *repo
 
 // told compares what came out of a file with what the file says of itself, and fills the report.
 func told(file File, back source.Facts, src *report.Source) {
+	for _, name := range file.Unopened {
+		src.Notes = append(src.Notes, fmt.Sprintf("it holds a dump made by pg_dump -Fd (%s), which was not restored: unpack it and drill the folder", name))
+	}
 	if file.Stored.Kind != holdfast.KindPostgres {
 		src.Compared = compared(file.Stored.Facts.Facts)
 		src.Rows, src.Unshown = report.Rows(file.Stored.Facts.Facts, back.Facts, shownRows)
@@ -160,9 +165,15 @@ func told(file File, back source.Facts, src *report.Source) {
 	for _, fact := range back.Facts {
 		row := report.Row{Class: fact.Class, Name: fact.Name, Same: true, Untold: true}
 		switch fact.Class {
-		case "table":
-			row.Restored, row.Unit = fact.Rows, "rows"
-			if before, counted := inFile[fact.Name]; counted {
+		case "table", toldTable:
+			before, counted := inFile[fact.Name]
+			if fact.Class == toldTable && (fact.Rule == source.Listed || !counted) {
+				delete(inFile, fact.Name)
+				src.Notes = append(src.Notes, missing(fact, before, counted))
+				continue
+			}
+			row.Class, row.Restored, row.Unit = "table", fact.Rows, "rows"
+			if counted {
 				delete(inFile, fact.Name)
 				src.Compared++
 				row.Stored, row.Untold = before.Rows, false
@@ -177,13 +188,31 @@ func told(file File, back source.Facts, src *report.Source) {
 		}
 		src.Rows = append(src.Rows, row)
 	}
-	// The rows of a parent may stand in its partitions; an old pg_dump names tables without their schema.
 	for _, name := range sortedNames(inFile) {
-		src.Notes = append(src.Notes, fmt.Sprintf("table %s has %d rows in the file, and none of that name came out to count them in", name, inFile[name].Rows))
+		rows := inFile[name].Rows
+		if rows == 0 {
+			src.Notes = append(src.Notes, fmt.Sprintf("table %s has no rows in the file, and none of that name came out", name))
+			continue
+		}
+		src.Compared++
+		src.Differences = append(src.Differences, fmt.Sprintf("table %s: %d rows in the file, and no table of that name came out", name, rows))
+		src.Rows = append(src.Rows, report.Row{Class: "table", Name: name, Stored: rows, Unit: "rows"})
 	}
 	if len(file.Uncounted) > 0 {
 		src.Notes = append(src.Notes, "the file does not tell how many rows it holds for "+summary(file.Uncounted, 10))
 	}
+}
+
+// toldTable is the class by which a place tells of a table of the file that did not come back by its name: how many rows were
+// found under the rule [source.Exact], or under [source.Listed] why they cannot be counted, as the rest of a sentence.
+const toldTable = "table of the file"
+
+// missing tells of a table that nobody can count.
+func missing(fact, before source.Fact, counted bool) string {
+	if !counted {
+		return fmt.Sprintf("table %s is filled by the file, %s", fact.Name, fact.Text)
+	}
+	return fmt.Sprintf("table %s has %s in the file, %s", fact.Name, plural(before.Rows, "row"), fact.Text)
 }
 
 func sortedNames(facts map[string]source.Fact) []string {
@@ -210,18 +239,24 @@ func only(facts []source.Fact, classes []string) []source.Fact {
 }
 
 // holds counts what came out of a file, for a person.
-func holds(back source.Facts) string {
+func holds(file File, back source.Facts) string {
 	var rows, bytes int64
 	counts := map[string]int{}
 	for _, fact := range back.Facts {
 		counts[fact.Class]++
-		rows += fact.Rows
-		if fact.Class == "file" {
+		switch fact.Class {
+		case "table":
+			rows += fact.Rows
+		case "file":
 			bytes += fact.Bytes
 		}
 	}
 	if back.Kind == holdfast.KindFiles {
-		return fmt.Sprintf("%d files, folders and links, %s", counts["file"], report.Size(bytes))
+		text := fmt.Sprintf("%d files, folders and links, %s", counts["file"], report.Size(bytes))
+		if n := int64(len(file.Unopened)); n > 0 {
+			text += fmt.Sprintf(", among them %s of pg_dump -Fd, not restored as a database", plural(n, "dump"))
+		}
+		return text
 	}
 	parts := []string{plural(rows, "row") + " in " + plural(int64(counts["table"]), "table")}
 	for _, class := range []string{"sequence", "large object", "extension"} {
@@ -377,5 +412,5 @@ func RestoreFile(ctx context.Context, target FileTarget, observe holdfast.Observ
 	if err != nil {
 		return Restored{}, "", err
 	}
-	return Restored{Source: FileSource, Where: where, Checked: src.Compared, Texts: src.Notes}, holds(back), nil
+	return Restored{Source: FileSource, Where: where, Checked: src.Compared, Texts: src.Notes}, holds(file, back), nil
 }

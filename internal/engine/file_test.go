@@ -52,6 +52,11 @@ func rows(name string, n int64) source.Fact {
 	return source.Fact{Class: "table", Name: name, Rule: source.Exact, Rows: n, Digest: fmt.Sprint(n)}
 }
 
+// elsewhere is what a place tells of a table that did not come back by its name.
+func elsewhere(name string, rule source.Rule, n int64, why string) source.Fact {
+	return source.Fact{Class: "table of the file", Name: name, Rule: rule, Rows: n, Text: why}
+}
+
 func heldBy(facts ...source.Fact) engine.File {
 	return engine.File{Stored: source.Stored{Source: engine.FileSource, Kind: holdfast.KindPostgres, Facts: source.Facts{Facts: facts},
 		Items: []source.StoredItem{{Name: "file.sql", Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader([]byte("x"))), nil }}}}}
@@ -66,10 +71,17 @@ func TestDrillFile(t *testing.T) {
 		place    filePlace
 		verdict  holdfast.Verdict
 		want     string
+		note     string
 	}{
 		"it restores":                {file: heldBy(rows("t", 3)), place: filePlace{back: []source.Fact{rows("t", 3), rows("u", 2)}}, verdict: holdfast.Restores},
 		"other words for the values": {file: heldBy(source.Fact{Class: "table", Name: "t", Rows: 3, Digest: "x"}), place: filePlace{back: []source.Fact{rows("t", 3)}}, verdict: holdfast.Restores},
 		"rows are lost":              {file: heldBy(rows("t", 3)), place: filePlace{back: []source.Fact{rows("t", 2)}}, verdict: holdfast.Failed, want: "the file does not restore: table t: 3 rows in the file, 2 restored"},
+		"a table is missing":         {file: heldBy(rows("t", 3)), place: filePlace{back: []source.Fact{rows("u", 3)}}, verdict: holdfast.Failed, want: "the file does not restore: table t: 3 rows in the file, and no table of that name came out"},
+		"a table of no rows":         {file: heldBy(rows("t", 0)), place: filePlace{back: []source.Fact{rows("u", 3)}}, verdict: holdfast.Restores, note: "table t has no rows in the file, and none of that name came out"},
+		"it went elsewhere":          {file: heldBy(rows("t", 3)), place: filePlace{back: []source.Fact{rows("u", 3), elsewhere("t", source.Exact, 3, "")}}, verdict: holdfast.Restores},
+		"some went elsewhere":        {file: heldBy(rows("t", 3)), place: filePlace{back: []source.Fact{rows("u", 3), elsewhere("t", source.Exact, 2, "")}}, verdict: holdfast.Failed, want: "table t: 3 rows in the file, 2 restored"},
+		"it cannot be counted":       {file: heldBy(rows("t", 3)), place: filePlace{back: []source.Fact{elsewhere("t", source.Listed, 0, "which it drops")}}, verdict: holdfast.Restores, note: "table t has 3 rows in the file, which it drops"},
+		"it was never counted":       {file: heldBy(rows("u", 3)), place: filePlace{back: []source.Fact{rows("u", 3), elsewhere("t", source.Listed, 0, "which it drops")}}, verdict: holdfast.Restores, note: "table t is filled by the file, which it drops"},
 		"it is cut":                  {readErr: damaged, verdict: holdfast.Failed, want: "cut"},
 		"no key":                     {readErr: seal.ErrNoIdentity, verdict: holdfast.CannotTest, want: "cannot test: no identity opens this"},
 		"nobody vouches for it":      {readErr: fmt.Errorf("%w: line 3", holdfast.ErrUsage), verdict: holdfast.CannotTest, want: "cannot test: line 3"},
@@ -100,6 +112,9 @@ func TestDrillFile(t *testing.T) {
 			if c.verdict == holdfast.Failed && !errors.Is(err, holdfast.ErrDifference) || c.verdict == holdfast.CannotTest && !errors.Is(err, holdfast.ErrCannotTest) {
 				t.Errorf("error %v does not go with %s", err, c.verdict)
 			}
+			if notes := d.Sources[0].Notes; strings.Join(notes, "; ") != c.note {
+				t.Errorf("notes %q, want %q", notes, c.note)
+			}
 			if c.readErr == nil && c.placeErr == nil && !place.closed {
 				t.Error("the throwaway stays")
 			}
@@ -114,6 +129,7 @@ func TestRestoreFile(t *testing.T) {
 	}{
 		"good":          {filePlace{back: []source.Fact{rows("t", 3)}}, ""},
 		"rows are lost": {filePlace{back: []source.Fact{rows("t", 2)}}, "table t: 3 rows in the file, 2 restored"},
+		"all are lost":  {filePlace{}, "table t: 3 rows in the file, and no table of that name came out"},
 		"refused":       {filePlace{restoreErr: errors.New("syntax error")}, "syntax error"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -117,6 +117,41 @@ var (
 const statements = " ALTER ANALYZE BEGIN CALL CLUSTER COMMENT COMMIT COPY CREATE DELETE DISCARD DO DROP END GRANT IMPORT INSERT LOCK MERGE REFRESH " +
 	"REINDEX RESET REVOKE SECURITY SELECT SET START TRUNCATE UPDATE VACUUM VALUES WITH "
 
+// fixedWords are those of the statements whose second word is fixed too: prose begins with some of them.
+var fixedWords = regexp.MustCompile(`(?i)^(?:DELETE\s+FROM|IMPORT\s+FOREIGN|INSERT\s+INTO|MERGE\s+INTO|REFRESH\s+MATERIALIZED|SECURITY\s+LABEL|SET\s+["a-z_]|START\s+TRANSACTION)`)
+
+const fixed = " DELETE IMPORT INSERT MERGE REFRESH SECURITY SET START "
+
+// isSQL reports whether text, which begins with a word of a statement, goes on as SQL does: prose can begin so too, and seldom
+// has a semicolon at the end of a line, or before the next statement. cut says that there is more behind text.
+func isSQL(text []byte, cut bool) bool {
+	first := firstWord.FindSubmatchIndex(text)
+	if first == nil {
+		return false
+	}
+	text = text[first[2]:]
+	word := " " + strings.ToUpper(string(text[:first[3]-first[2]])) + " "
+	if !strings.Contains(statements, word) || strings.Contains(fixed, word) && !fixedWords.Match(text) {
+		return false
+	}
+	for rest := text; ; {
+		_, behind, found := bytes.Cut(rest, []byte(";"))
+		if !found {
+			break
+		}
+		rest = behind
+		behind = bytes.TrimLeft(behind, " \t\r")
+		if len(behind) == 0 || bytes.IndexByte([]byte("\n;\\"), behind[0]) >= 0 || bytes.HasPrefix(behind, []byte("--")) || bytes.HasPrefix(behind, []byte("/*")) {
+			return true
+		}
+		if next := firstWord.FindSubmatch(behind); next != nil && strings.Contains(statements, " "+strings.ToUpper(string(next[1]))+" ") {
+			return true
+		}
+	}
+	// One statement with the rows of a whole table may be longer than what is looked at.
+	return cut && word == " INSERT "
+}
+
 // text tells SQL from other text.
 func text(head []byte) (Content, string) {
 	if bytes.HasPrefix(head, []byte("\xff\xfe")) || bytes.HasPrefix(head, []byte("\xfe\xff")) {
@@ -125,14 +160,12 @@ func text(head []byte) (Content, string) {
 	if bytes.IndexByte(head, 0) >= 0 {
 		return Unknown, ""
 	}
+	cut := len(head) == headSize
 	head = bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))
 	if m := otherDump.FindSubmatch(head); m != nil {
 		return Unknown, "a dump of " + string(m[1])
 	}
-	if bytes.Contains(head[:min(len(head), 4096)], []byte("\n-- PostgreSQL database ")) {
-		return SQL, ""
-	}
-	if m := firstWord.FindSubmatch(head); m != nil && strings.Contains(statements, " "+strings.ToUpper(string(m[1]))+" ") {
+	if bytes.Contains(head[:min(len(head), 4096)], []byte("\n-- PostgreSQL database ")) || isSQL(head, cut) {
 		return SQL, ""
 	}
 	if utf8.Valid(head[:len(head)-min(len(head), utf8.UTFMax)]) {

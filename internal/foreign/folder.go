@@ -41,6 +41,9 @@ type Member struct {
 
 // Members lists the files of the folder. Anything else in it is refused.
 func (f *File) Members() ([]Member, error) {
+	if f.packed != nil {
+		return f.packed.sizes, nil
+	}
 	entries, err := os.ReadDir(f.Path) // in the order of names
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", f.Name(), err)
@@ -61,8 +64,11 @@ func (f *File) Members() ([]Member, error) {
 
 // Walk reads every file of the folder once, in the order of names, and takes the sums: of a folder they are the size of all
 // files, and the SHA-256 of the lines "SHA-256  NAME" as sha256sum prints them. A folder that changed since an earlier
-// Walk is an error.
+// Walk is an error. One in a tar is read in the order of the tar, and its sums are those of the tar, as of every file.
 func (f *File) Walk(ctx context.Context, each func(m Member, r io.Reader) error) error {
+	if f.packed != nil {
+		return f.walkPacked(ctx, each)
+	}
 	members, err := f.Members()
 	if err != nil {
 		return err

@@ -82,11 +82,14 @@ type File struct {
 	opt    Options
 	info   os.FileInfo
 	opened io.ReadCloser // by the recognition, and not read yet
+	tarred bool          // it may be a folder of pg_dump -Fd in a tar, by its head
+	packed *packed       // a folder of pg_dump -Fd in a tar; nil: none
+	dumps  []string      // folders of pg_dump -Fd among the files of a tar that was read to its end
 	seen   *Sums         // of the first whole reading
 	stored string        // SHA-256 of the file as it lies there, once it was read to its end
 }
 
-// Open recognises the file at path, or the folder of pg_dump -Fd. A seal that no identity opens is [seal.ErrNoIdentity];
+// Open recognises the file at path, or the folder of pg_dump -Fd, also in a tar of its own, which is read whole for that. A seal that no identity opens is [seal.ErrNoIdentity];
 // the file is returned with it, recognised as far as that. Damage is an error that satisfies holdfast.ErrDifference. The
 // caller closes the file.
 func Open(ctx context.Context, path string, opt Options) (*File, error) {
@@ -111,6 +114,11 @@ func Open(ctx context.Context, path string, opt Options) (*File, error) {
 		}
 		return f, errors.Join(fmt.Errorf("open %s: %w", f.Name(), err), f.Close())
 	}
+	if f.tarred {
+		if err := f.unpackable(ctx); err != nil {
+			return f, errors.Join(fmt.Errorf("open %s: %w", f.Name(), err), f.Close())
+		}
+	}
 	return f, nil
 }
 
@@ -133,8 +141,20 @@ func (f *File) Name() string { return filepath.Base(f.Path) }
 // Sealed reports whether a key is needed to read the file.
 func (f *File) Sealed() bool { return slices.ContainsFunc(f.Layers, Layer.Seals) }
 
+// Folder reports whether the path is that of a folder, which has no bytes of its own to be read.
+func (f *File) Folder() bool { return f.info.IsDir() }
+
+// Dumps are the folders of pg_dump -Fd, by their names, among the files of a tar. They are known once a reader of it returned
+// io.EOF.
+func (f *File) Dumps() []string { return f.dumps }
+
 // String tells layers and content in words: "SQL, gzip, openpgp".
-func (f *File) String() string { return describe(f.Content, f.Layers) }
+func (f *File) String() string {
+	if f.packed != nil {
+		return describe(f.Content, append(slices.Clone(f.Layers), Layer(Tar)))
+	}
+	return describe(f.Content, f.Layers)
+}
 
 func describe(content Content, layers []Layer) string {
 	var parts []string
@@ -168,7 +188,7 @@ func (f *File) Sums() (Sums, bool) {
 // Reader reads the content. It returns io.EOF only when every layer was whole. Further readers must give what the first
 // whole one gave: another error says that the file changed meanwhile.
 func (f *File) Reader(ctx context.Context) (io.ReadCloser, error) {
-	if f.Content == PgDirectory {
+	if f.Folder() {
 		return nil, fmt.Errorf("read %s: a folder has no bytes of its own", f.Name())
 	}
 	if f.opened == nil {
@@ -179,8 +199,11 @@ func (f *File) Reader(ctx context.Context) (io.ReadCloser, error) {
 	}
 	r := &reader{ctx: ctx, file: f, inner: f.opened, hash: sha256.New()}
 	f.opened = nil
-	if f.Content == PgTar {
+	switch {
+	case f.Content == PgTar, f.packed != nil:
 		return guardTar(r), nil
+	case f.Content == Tar:
+		return newGuard(r, f.noteDumps), nil
 	}
 	return r, nil
 }
@@ -199,7 +222,10 @@ func (f *File) recognise(ctx context.Context, known []Layer) error {
 		}
 		layer, is := layerOf(head)
 		if !is {
-			f.Content, f.Remark = contentOf(head)
+			if known == nil {
+				f.Content, f.Remark = contentOf(head)
+				f.tarred = (f.Content == Tar || f.Content == PgTar) && mayBePacked(head)
+			}
 			break
 		}
 		if len(found) == maxLayers {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"regexp"
 
 	"holdfast"
@@ -124,10 +125,27 @@ func (e *ending) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// rowsName is how pg_dump -Fd calls the file of a table's rows, compressed or not.
-var rowsName = regexp.MustCompile(`^[0-9]+\.dat(\.gz|\.zst|\.lz4)?$`)
+var (
+	// rowsName is how pg_dump -Fd calls the file of a table's rows, compressed or not; blobsName the list of large objects.
+	rowsName  = regexp.MustCompile(`^[0-9]+\.dat(\.gz|\.zst|\.lz4)?$`)
+	blobsName = regexp.MustCompile(`^blobs(_[0-9]+)?\.toc$`)
+)
 
-// guardMember demands that a file of pg_dump -Fd is whole: that a compressed one unpacks, and that rows end as they must.
+// memberLayer tells by its name how pg_dump -Fd compressed a file, as pg_restore does.
+func memberLayer(name string) (layer Layer, compressed bool) {
+	switch filepath.Ext(name) {
+	case ".gz":
+		return Gzip, true
+	case ".zst":
+		return Zstd, true
+	case ".lz4":
+		return "lz4", true
+	}
+	return "", false
+}
+
+// guardMember demands that a file of pg_dump -Fd is whole: that a compressed one unpacks, and that rows end as they must. A full
+// disk leaves files of no bytes at all, which pg_restore takes for tables without rows.
 func guardMember(name string, r io.Reader) io.ReadCloser {
 	return newGuard(io.NopCloser(r), func(r io.Reader) error {
 		plain := &peeker{bufio.NewReaderSize(r, headSize), io.NopCloser(nil)}
@@ -135,30 +153,51 @@ func guardMember(name string, r io.Reader) io.ReadCloser {
 		if err != nil && err != io.EOF {
 			return err
 		}
-		if bytes.HasPrefix(head, []byte("\x04\x22\x4d\x18")) {
-			return holdfast.WithHint(fmt.Errorf("%w: it is compressed with lz4, and nothing here tells whether it is whole", holdfast.ErrCannotTest),
-				"turn the folder into SQL with pg_restore --file, and give that")
-		}
 		content := io.Reader(plain)
-		if layer, is := layerOf(head); is && !layer.Seals() {
-			opened, err := decompress(layer, plain)
-			if err != nil {
+		if layer, compressed := memberLayer(name); compressed {
+			if content, err = memberContent(layer, head, plain); err != nil {
 				return err
 			}
-			defer opened.Close()
-			content = opened
 		}
 		last := &tail{}
-		if _, err := io.Copy(last, content); err != nil {
+		size, err := io.Copy(last, content)
+		if err != nil {
 			return err
 		}
-		// Rows of COPY end with a line of their own, INSERT with a semicolon.
-		end := bytes.TrimRight(last.kept, "\n")
-		if rowsName.MatchString(name) && !bytes.HasSuffix(end, []byte(`\.`)) && !bytes.HasSuffix(end, []byte(";")) && len(end) > 0 {
-			return holdfast.WithHint(damaged(errors.New("its rows have no end: it is cut short")), hintCut)
+		whole := true
+		switch {
+		case rowsName.MatchString(name):
+			// Rows of COPY end with a line of their own, INSERT with a semicolon; a table without rows has none of these.
+			end := bytes.TrimRight(last.kept, "\n")
+			whole = bytes.HasSuffix(end, []byte(`\.`)) || bytes.HasSuffix(end, []byte(";")) || string(last.kept) == noInserts
+		case blobsName.MatchString(name):
+			whole = bytes.HasSuffix(last.kept, []byte("\n"))
 		}
-		return nil
+		switch {
+		case whole:
+			return nil
+		case size == 0:
+			return holdfast.WithHint(damaged(errors.New("there is nothing in it, and pg_dump writes an end even where there are no rows")), hintCut)
+		}
+		return holdfast.WithHint(damaged(errors.New("its rows have no end: it is cut short")), hintCut)
 	})
+}
+
+// noInserts is what pg_dump -Fd --inserts writes of a table without rows.
+const noInserts = "\n\n"
+
+// memberContent unpacks a file of pg_dump -Fd that is compressed as its name says.
+func memberContent(layer Layer, head []byte, plain *peeker) (io.Reader, error) {
+	switch found, is := layerOf(head); {
+	case len(head) == 0:
+		return nil, holdfast.WithHint(damaged(errors.New("there is nothing in it: whoever wrote it had no room, or was stopped")), hintCut)
+	case layer == "lz4" && bytes.HasPrefix(head, []byte("\x04\x22\x4d\x18")):
+		return nil, holdfast.WithHint(fmt.Errorf("%w: it is compressed with lz4, and nothing here tells whether it is whole", holdfast.ErrCannotTest),
+			"turn the folder into SQL with pg_restore --file, and give that")
+	case !is || found != layer:
+		return nil, holdfast.WithHint(damaged(fmt.Errorf("it does not begin as a file of %s, which its name says it is", layer)), hintCut)
+	}
+	return decompress(layer, plain)
 }
 
 // tail keeps the last bytes that are written to it.

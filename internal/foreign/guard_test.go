@@ -6,11 +6,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"holdfast"
 	"holdfast/internal/foreign"
+	"holdfast/internal/testbed"
 )
 
 // TestArchiveTarMustBeWhole: pg_restore takes a cut one for a short one.
@@ -42,7 +44,8 @@ func TestArchiveFolder(t *testing.T) {
 		want    string
 	}{
 		"rows":              {"3000.dat", rows, ""},
-		"no rows":           {"3000.dat", nil, ""},
+		"no rows":           {"3000.dat", []byte("\\.\n\n\n"), ""},
+		"no inserts":        {"3000.dat", []byte("\n\n"), ""},
 		"inserts":           {"3000.dat", []byte("INSERT INTO t VALUES (1);\n\n"), ""},
 		"compressed":        {"3000.dat.gz", gz, ""},
 		"compressed anew":   {"3000.dat.zst", stock(t, rows, "zstd", "-q"), ""},
@@ -50,6 +53,22 @@ func TestArchiveFolder(t *testing.T) {
 		"rows, cut":         {"3000.dat", rows[:len(rows)-20], "file 3000.dat: its rows have no end"},
 		"compressed, cut":   {"3000.dat.gz", gz[:len(gz)-20], "file 3000.dat.gz: the gzip layer ends too early"},
 		"compressed by lz4": {"3000.dat.lz4", []byte("\x04\x22\x4d\x18...."), "compressed with lz4"},
+		// What a full disk leaves, in every compression, and what only looks like one.
+		"nothing":                    {"3000.dat", nil, "file 3000.dat: there is nothing in it"},
+		"nothing by gzip":            {"3000.dat.gz", nil, "file 3000.dat.gz: there is nothing in it"},
+		"nothing by zstd":            {"3000.dat.zst", nil, "file 3000.dat.zst: there is nothing in it"},
+		"nothing by lz4":             {"3000.dat.lz4", nil, "file 3000.dat.lz4: there is nothing in it"},
+		"nothing within gzip":        {"3000.dat.gz", stock(t, nil, "gzip"), "file 3000.dat.gz: there is nothing in it"},
+		"one line end":               {"3000.dat", []byte("\n"), "its rows have no end"},
+		"no gzip":                    {"3000.dat.gz", rows, "it does not begin as a file of gzip"},
+		"no lz4":                     {"3000.dat.lz4", rows, "it does not begin as a file of lz4"},
+		"zstd by the name of gzip":   {"3000.dat.gz", stock(t, rows, "zstd", "-q"), "it does not begin as a file of gzip"},
+		"an empty large object":      {"blob_900.dat", nil, ""},
+		"a large object of gzip":     {"blob_900.dat", append(bytes.Clone(gz), "more"...), ""},
+		"nothing of a large object":  {"blob_900.dat.gz", nil, "file blob_900.dat.gz: there is nothing in it"},
+		"large objects":              {"blobs_16.toc", []byte("900 blob_900.dat\n"), ""},
+		"large objects, cut":         {"blobs.toc", []byte("900 blob_9"), "its rows have no end"},
+		"nothing of a list of blobs": {"blobs.toc", nil, "file blobs.toc: there is nothing in it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -97,6 +116,54 @@ func TestArchiveFolder(t *testing.T) {
 			}
 			if err := walk(); !errors.Is(err, holdfast.ErrUsage) {
 				t.Errorf("a link: %v", err)
+			}
+		})
+	}
+}
+
+// TestFolderOfEveryVersion: what pg_dump -Fd writes is whole, and no file of it may be emptied unnoticed.
+func TestFolderOfEveryVersion(t *testing.T) {
+	for _, major := range testbed.Majors() {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			server := testbed.Postgres(t, major, testbed.ServerOptions{})
+			server.Exec(t, "postgres", "CREATE TABLE full_one AS SELECT n FROM generate_series(1, 9) n", "CREATE TABLE hollow (a int)", "CREATE TABLE without ()",
+				"SELECT lo_from_bytea(900, 'large')", "SELECT lo_create(901)")
+			for name, args := range map[string][]string{"as it is": nil, "not compressed": {"-Z0"}, "by inserts": {"--inserts", "-Z0"}} {
+				dir := filepath.Join(t.TempDir(), "app.dir")
+				stock(t, nil, filepath.Join(testbed.ClientDir(t, major), "pg_dump"), append(args, "-Fd", "-f", dir, server.URL("postgres"))...)
+				walk := func() error {
+					f, err := foreign.Open(t.Context(), dir, foreign.Options{})
+					if err != nil {
+						return err
+					}
+					return f.Walk(t.Context(), func(foreign.Member, io.Reader) error { return nil })
+				}
+				if err := walk(); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				entries, err := os.ReadDir(dir)
+				if err != nil || len(entries) < 6 {
+					t.Fatalf("%s: %d files, error %v", name, len(entries), err)
+				}
+				for _, entry := range entries {
+					path := filepath.Join(dir, entry.Name())
+					content, err := os.ReadFile(path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(content) == 0 || entry.Name() == "blob_900.dat" {
+						continue // an empty large object, and one that could be
+					}
+					if err := os.WriteFile(path, nil, 0o600); err != nil {
+						t.Fatal(err)
+					}
+					if err := walk(); err == nil {
+						t.Errorf("%s: without the content of %s it passes for whole", name, entry.Name())
+					}
+					if err := os.WriteFile(path, content, 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
 			}
 		})
 	}

@@ -150,10 +150,11 @@ func openForeignOpenSSL(open func() (io.ReadCloser, error), opt ForeignOptions) 
 		return nil, err
 	}
 	s := &Reader{source: &source{r: file}, end: func() {}}
-	if _, err := readOpenSSLSalt(s.source); err != nil {
+	binary := withoutBase64(s.source)
+	if _, err := readOpenSSLSalt(binary); err != nil {
 		return nil, cmp.Or(s.translate(err, ReadOptions{}), file.Close())
 	}
-	blocks, err := newOpenSSLReader(s.source, chosen.key, chosen.iv)
+	blocks, err := newOpenSSLReader(binary, chosen.key, chosen.iv)
 	if err != nil {
 		return nil, cmp.Or(err, file.Close())
 	}
@@ -183,11 +184,11 @@ func chooseOpenSSL(src *source, opt ForeignOptions) (opensslCandidate, error) {
 	fail := func(err error) (opensslCandidate, error) {
 		return opensslCandidate{}, (&Reader{source: src}).translate(err, ReadOptions{})
 	}
-	salt, err := readOpenSSLSalt(src)
+	r := withoutBase64(src)
+	salt, err := readOpenSSLSalt(r)
 	if err != nil {
 		return fail(err)
 	}
-	r := bufio.NewReaderSize(src, inputBuffer)
 	head := make([]byte, judgedHead)
 	n, err := readUpTo(r, head)
 	if err != nil && err != io.EOF {

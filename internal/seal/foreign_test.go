@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"holdfast"
 	"holdfast/internal/seal"
@@ -213,5 +214,43 @@ func TestWeOpenForeignAge(t *testing.T) {
 				t.Errorf("size %d: %+v", size, f)
 			}
 		}
+	}
+}
+
+// TestBase64OfOpenSSL holds what openssl enc -a writes, and what damage does to it.
+func TestBase64OfOpenSSL(t *testing.T) {
+	const phrase = "correct horse"
+	opt := seal.ForeignOptions{Identities: []seal.Identity{secretOf(t, phrase)}, Iterations: 10_000}
+	for _, size := range []int{0, 1, 15, 16, 47, 48, 300, 1 << 10, 100_000, 1<<20 + 1} {
+		plain := text(size)
+		data := stock(t, plain, "openssl", "enc", "-aes-256-cbc", "-pbkdf2", "-a", "-pass", "pass:"+phrase)
+		for name, form := range map[string][]byte{
+			"as it is": data, "of windows": bytes.ReplaceAll(data, []byte("\n"), []byte("\r\n")), "in one line": bytes.ReplaceAll(data, []byte("\n"), nil),
+			"without its last line end": bytes.TrimRight(data, "\n"), "behind an empty line": append([]byte("\n"), data...),
+		} {
+			got, f, err := openForeign(form, opt)
+			if err != nil || !bytes.Equal(got, plain) || f.Format != seal.OpenSSL || f.Authenticated {
+				t.Errorf("%d bytes %s: %d came out, %+v, error %v", size, name, len(got), f, err)
+			}
+		}
+		if size < 300 {
+			continue // of little nobody can tell a wrong key from a right one
+		}
+		for name, bad := range map[string][]byte{
+			"something behind": append(bytes.Clone(data), "more\n"...), "a strange letter": bytes.Replace(data, data[200:201], []byte("*"), 1), "a blank": append(bytes.Clone(data[:100]), append([]byte(" "), data[100:]...)...),
+			"cut in a group": data[:len(bytes.TrimRight(data, "=\n"))-2], "cut in a block": data[:60],
+		} {
+			got, _, err := openForeign(bad, opt)
+			if !errors.Is(err, seal.ErrDamaged) || bytes.Equal(got, plain) {
+				t.Errorf("%d bytes, %s: %d came out, error %v", size, name, len(got), err)
+			}
+		}
+	}
+	broken := errors.New("broken")
+	_, err := seal.OpenForeign(func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(strings.NewReader("U2FsdGVkX1+"+strings.Repeat("abcd", 1000)), iotest.ErrReader(broken))), nil
+	}, opt)
+	if !errors.Is(err, broken) || errors.Is(err, seal.ErrDamaged) {
+		t.Errorf("a file that cannot be read: %v", err)
 	}
 }

@@ -57,14 +57,14 @@ const (
 
 // Detect tells from the first bytes of a stream, at least [DetectLength] of them or all there are, whether it is
 // encrypted and how. It knows age (version 1), OpenPGP messages with old and new packet headers, both of them also armored,
-// and openssl enc with a salt. An OpenPGP message that is only signed or compressed is not encrypted.
+// and openssl enc with a salt, also in base64 (openssl enc -a). An OpenPGP message that is only signed or compressed is not encrypted.
 func Detect(head []byte) (Format, bool) {
 	switch text := bytes.TrimLeft(head, " \t\r\n"); {
 	case bytes.HasPrefix(head, []byte(ageMagic)), bytes.HasPrefix(text, []byte(ageArmor)):
 		return Age, true
 	case bytes.HasPrefix(text, []byte(pgpArmor)):
 		return OpenPGP, true
-	case bytes.HasPrefix(head, []byte(opensslMagic)):
+	case bytes.HasPrefix(head, []byte(opensslMagic)), isOpenSSLText(head):
 		return OpenSSL, true
 	case isPGPMessage(head):
 		return OpenPGP, true

@@ -10,6 +10,7 @@ import (
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -98,6 +99,24 @@ var (
 	errPadding    = errors.New("its padding is wrong")
 	errNotOpenSSL = errors.New("it does not begin as a file of openssl enc does")
 )
+
+// isOpenSSLText reports whether head begins as openssl enc -a writes a file: in base64, where the last letter of the magic goes
+// on into one of four.
+func isOpenSSLText(head []byte) bool {
+	const magic, next = "U2FsdGVkX1", "89+/"
+	rest, is := bytes.CutPrefix(bytes.TrimLeft(head, "\r\n"), []byte(magic))
+	return is && len(rest) > 0 && strings.IndexByte(next, rest[0]) >= 0
+}
+
+// withoutBase64 takes off the base64 of openssl enc -a, if there is any: with line ends after 64 letters, or with none.
+func withoutBase64(r io.Reader) io.Reader {
+	buffered := bufio.NewReaderSize(r, inputBuffer)
+	// An error is met again by whoever reads.
+	if head, _ := buffered.Peek(DetectLength); !isOpenSSLText(head) {
+		return buffered
+	}
+	return base64.NewDecoder(base64.StdEncoding.Strict(), buffered)
+}
 
 // readOpenSSLSalt reads what stands before the encrypted blocks.
 func readOpenSSLSalt(r io.Reader) ([]byte, error) {

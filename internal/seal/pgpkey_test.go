@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -140,5 +142,45 @@ func TestOpenPGPKeyRefuses(t *testing.T) {
 	}
 	if _, _, err := seal.NewOpenPGPKey(seal.X25519, "a", holdfast.Secret{}); !errors.Is(err, holdfast.ErrUsage) {
 		t.Errorf("an age kind: %v", err)
+	}
+}
+
+// TestStrengthAsGnuPGSeesIt: what is sealed and locked is as strong as the documents say, by what gpg finds in it. OpenPGP numbers
+// AES-256 as 9; the count is the highest that it has.
+func TestStrengthAsGnuPGSeesIt(t *testing.T) {
+	g := newGnuPG(t)
+	phrase := g.file("passphrase", "correct horse\n")
+	private, public, err := seal.NewOpenPGPKey(seal.OpenPGPCurve25519, "Ops", holdfast.NewSecret("open sesame"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := seal.LockPGP([]byte(private.Reveal()), holdfast.NewSecret("open sesame"), holdfast.NewSecret("another"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipients := append(pgpRecipients(t, []byte(public)), pgpPhrase(t, "correct horse"))
+	message, _ := sealed(t, seal.Options{Compression: seal.None, Recipients: recipients}, []byte("content"))
+	for name, c := range map[string]struct {
+		data  []byte
+		wants []string
+		times int
+	}{
+		"a message":         {message, []string{"symkey enc packet: version 4, cipher 9, ", "s2k 3, hash 8", "count 65011712 (255)"}, 1},
+		"a locked key":      {[]byte(private.Reveal()), []string{"iter+salt S2K, algo: 9, SHA1 protection, hash: 8", "protect count: 65011712 (255)"}, 2},
+		"a key locked anew": {again, []string{"iter+salt S2K, algo: 9, SHA1 protection, hash: 8", "protect count: 65011712 (255)"}, 2},
+	} {
+		packets := string(g.run(c.data, "--list-only", "--list-packets"))
+		for _, want := range c.wants {
+			if strings.Count(packets, want) != c.times {
+				t.Errorf("%s: gpg finds %q %d times, want %d:\n%s", name, want, strings.Count(packets, want), c.times, packets)
+			}
+		}
+	}
+	// The cipher of the content shows in its key alone.
+	cmd := exec.CommandContext(t.Context(), "gpg", "--homedir", g.home, "--batch", "--no-tty", "--pinentry-mode", "loopback", "--passphrase-file", phrase, "--show-session-key", "--decrypt")
+	cmd.Stdin = bytes.NewReader(message)
+	said, err := cmd.CombinedOutput()
+	if err != nil || !regexp.MustCompile(`session key: '9:[0-9A-F]{64}'`).Match(said) {
+		t.Errorf("the content's key is of another cipher: %v: %s", err, said)
 	}
 }

@@ -44,23 +44,20 @@ func (s Script) stageable(t Target) error {
 			"leave --overwrite out, and restore into a cluster that has none of its databases")
 	}
 	if len(s.Astray) > 0 {
-		return holdfast.WithHint(fmt.Errorf("%w: the dump of a whole cluster holds what pg_dumpall does not write: %s", holdfast.ErrUsage, told(s.Astray)),
+		return holdfast.WithHint(s.doubted(fmt.Errorf("%w: the dump of a whole cluster holds what pg_dumpall does not write: %s", holdfast.ErrUsage, told(s.Astray))),
 			"look at these lines; then run it with psql on an empty cluster, or take them out")
 	}
-	// Whoever vouches for a file lets psql's commands run; these would lead out of staging.
-	for _, finding := range s.Findings {
-		if leaves.MatchString(finding.What) {
-			return holdfast.WithHint(fmt.Errorf("%w: the dump of a whole cluster changes the database in a way that pg_dumpall does not: %s", holdfast.ErrUsage, finding),
-				`write it as \connect NAME, or run the dump with psql on an empty cluster`)
-		}
+	// Whoever vouches for a file lets its SQL run. A command of psql could lead out of staging, and what stands behind it on its
+	// line is not looked at.
+	if len(s.Commands) > 0 {
+		return holdfast.WithHint(s.doubted(fmt.Errorf("%w: the dump of a whole cluster holds commands of psql that pg_dumpall does not write: %s", holdfast.ErrUsage, told(s.Commands))),
+			`take them out, or run the dump with psql on an empty cluster; \connect NAME is how pg_dumpall changes the database`)
 	}
 	if len(s.restored()) == 0 {
 		return holdfast.WithHint(fmt.Errorf("%w: the dump of the cluster holds no database", holdfast.ErrUsage), "roles alone are restored by psql: psql -X -f FILE postgres")
 	}
 	return nil
 }
-
-var leaves = regexp.MustCompile(`^the psql command \\c(onnect)?$`)
 
 // restored are the parts that come to be databases: not template1, and postgres only if something is in it.
 func (s Script) restored() []pgdump.Part {

@@ -80,7 +80,11 @@ func intoCluster(t *testing.T, server *testbed.Server, sql string, change func(*
 	if err != nil {
 		return "", err
 	}
-	kept := slices.DeleteFunc(slices.Clone(script.Tables), func(f source.Fact) bool { return strings.HasPrefix(f.Name, "template1: ") })
+	left := func(f source.Fact) bool { return strings.HasPrefix(f.Name, "template1: ") }
+	kept := slices.DeleteFunc(slices.Clone(script.Tables), left)
+	if got, want := strings.Count(missedOf(facts.Facts), "listed 0 in database template1, which is left out"), len(script.Tables)-len(kept); got != want {
+		t.Errorf("of template1 %d tables are told, want %d", got, want)
+	}
 	if got, want := tables(facts.Facts), tables(kept); got != want && len(script.Uncounted) == 0 {
 		t.Errorf("restored\n%s\nwant\n%s", got, want)
 	}
@@ -159,6 +163,20 @@ func TestForeignOddName(t *testing.T) {
 	}
 }
 
+func trust(_ *postgres.Target, s *postgres.Script) { s.Trusted = true }
+
+// TestClusterTrusted runs SQL that somebody vouches for, and psql still takes no command of its own.
+func TestClusterTrusted(t *testing.T) {
+	sql := string(stock(t, withCluster(t, 15), "pg_dumpall", "--inserts")) + "\\connect hollow\nCREATE TABLE t (a text);\nCOPY t FROM PROGRAM 'echo x';\n"
+	server := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	if _, err := intoCluster(t, server, sql, trust, ignore); err != nil {
+		t.Fatalf("%v (hint: %s)", err, holdfast.Hint(err))
+	}
+	if got := server.Value(t, "hollow", "SELECT a FROM t"); got != "x" {
+		t.Errorf("the program left %q", got)
+	}
+}
+
 // TestClusterRestoreFails changes nothing where anything goes wrong.
 func TestClusterRestoreFails(t *testing.T) {
 	sql := string(stock(t, withCluster(t, 15), "pg_dumpall"))
@@ -176,9 +194,15 @@ func TestClusterRestoreFails(t *testing.T) {
 			`restore database "hollow" of dump.sql: relation "t" already exists (SQLSTATE 42P07, line `, "nothing was changed"},
 		{"a role that is taken for granted", with("\\connect hollow\nCREATE TABLE t (a int);\nALTER TABLE t OWNER TO ghost;\n"), nil, "the server lacks the role ghost", `CREATE ROLE "ghost";`},
 		{"an extension", with("\\connect hollow\nCREATE EXTENSION timescaledb;\n"), nil, "the server lacks the extension timescaledb", "install"},
-		{"a shell", with("\\! id\n"), nil, `the psql command \!`, "--trust"},
-		{"another connection, trusted", with("\\c postgres\n"), func(_ *postgres.Target, s *postgres.Script) { s.Trusted = true },
-			`changes the database in a way that pg_dumpall does not: line`, `\connect NAME`},
+		{"a shell", with("\\! id\n"), nil, `the psql command \!`, "take them out"},
+		{"a program", with("\\connect hollow\nCOPY (SELECT 1) TO PROGRAM 'cat';\n"), nil, "reaches beyond its database: line", "--trust"},
+		{"another connection, trusted", with("\\c postgres\n"), trust, `holds commands of psql that pg_dumpall does not write: line`, `\connect NAME`},
+		{"another connection behind another command", with("\\echo hi \\c postgres\nDROP ROLE readers;\n"), trust, `the psql command \echo`, `\connect NAME`},
+		{"another connection behind many", with(strings.Repeat("\\echo hi\n", 100) + "\\c postgres\nDROP ROLE readers;\n"), trust, `the psql command \echo`, `\connect NAME`},
+		{"another connection behind many findings", with("\\connect hollow\n" + strings.Repeat("COPY (SELECT 1) TO PROGRAM 'cat';\n", 100) + "\\c postgres\nDROP ROLE readers;\n"), trust, `the psql command \c`, `\connect NAME`},
+		{"another connection within a statement", with("\\connect hollow\nSELECT 1 \\c postgres\n;DROP ROLE readers;\n"), trust, `the psql command \c`, `\connect NAME`},
+		{"a variable", with("\\set x `id`\n"), trust, `the psql command \set`, `\connect NAME`},
+		{"a command, in a file that may be damaged", with("\\c postgres\n"), func(_ *postgres.Target, s *postgres.Script) { s.Unauthenticated = true }, "the psql command \\c, or the file was changed: openssl enc does not notice", "take them out"},
 		{"an overwrite", sql, func(target *postgres.Target, _ *postgres.Script) { target.Overwrite = true }, "overwrites nothing", "leave --overwrite out"},
 		{"a table of no database", strings.Replace(sql, "-- Roles\n", "-- Roles\nCREATE TABLE t (a int);\n", 1), nil, "CREATE that belongs to no one database", "empty cluster"},
 		{"a table before all", "CREATE TABLE t (a int);\n" + sql, nil, "something before the dump of the cluster", "empty cluster"},
@@ -264,7 +288,7 @@ func TestClusterRoles(t *testing.T) {
 func TestClusterPostgres(t *testing.T) {
 	old := testbed.Postgres(t, 15, testbed.ServerOptions{})
 	old.Exec(t, "postgres", `CREATE TABLE mine AS SELECT generate_series(1, 4) a`)
-	old.Exec(t, "template1", `CREATE TABLE everywhere (a int)`)
+	old.Exec(t, "template1", `CREATE TABLE everywhere AS SELECT 1 AS a`)
 	sql := string(stock(t, old, "pg_dumpall"))
 	server := testbed.Postgres(t, 15, testbed.ServerOptions{})
 	var seen events
@@ -280,6 +304,33 @@ func TestClusterPostgres(t *testing.T) {
 	}
 	_, err = intoCluster(t, server, sql, nil, ignore)
 	mustSay(t, err, `has databases of the dump already: "postgres"`, "restore into a new cluster")
+}
+
+// TestClusterPostgresUsed: a database postgres in which somebody made anything does not give way, even where there is no table in it.
+func TestClusterPostgresUsed(t *testing.T) {
+	old := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	old.Exec(t, "postgres", `CREATE TABLE mine AS SELECT generate_series(1, 4) a`)
+	sql := string(stock(t, old, "pg_dumpall"))
+	server := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	for _, c := range []struct{ name, make, undo string }{
+		{"a function", `CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'`, `DROP FUNCTION f()`},
+		{"a type", `CREATE DOMAIN d AS int`, `DROP DOMAIN d`},
+		{"an extension", `CREATE EXTENSION adminpack`, `DROP EXTENSION adminpack`},
+		{"a large object", `SELECT lo_create(77)`, `SELECT lo_unlink(77)`},
+		{"a schema", `CREATE SCHEMA app`, `DROP SCHEMA app`},
+		{"a publication", `CREATE PUBLICATION p`, `DROP PUBLICATION p`},
+		{"a wrapper of foreign data", `CREATE FOREIGN DATA WRAPPER w`, `DROP FOREIGN DATA WRAPPER w`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server.Exec(t, "postgres", c.make)
+			_, err := intoCluster(t, server, sql, nil, ignore)
+			mustSay(t, err, `has databases of the dump already: "postgres"`, "restore into a new cluster")
+			server.Exec(t, "postgres", c.undo)
+		})
+	}
+	if _, err := intoCluster(t, server, sql, nil, ignore); err != nil {
+		t.Errorf("when all of it is gone: %v (hint: %s)", err, holdfast.Hint(err))
+	}
 }
 
 // TestClusterIntoContainer brings a cluster into a server that is reached from inside its container alone.

@@ -301,8 +301,17 @@ func (p *Place) unused(ctx context.Context, database string) (bool, error) {
 		return false, err
 	}
 	var made int
-	err = pgclient.Row(ctx, conn, `SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'`, &made)
+	// What a catalog has no schema for counts from the first OID that initdb does not give.
+	err = pgclient.Row(ctx, conn, `WITH own AS (SELECT oid, nspname FROM pg_catalog.pg_namespace WHERE nspname <> 'information_schema' AND nspname !~ '^pg_')
+		SELECT (SELECT pg_catalog.count(*) FROM own WHERE nspname <> 'public')
+			+ (SELECT pg_catalog.count(*) FROM pg_catalog.pg_class WHERE relnamespace IN (SELECT oid FROM own))
+			+ (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc WHERE pronamespace IN (SELECT oid FROM own))
+			+ (SELECT pg_catalog.count(*) FROM pg_catalog.pg_type WHERE typnamespace IN (SELECT oid FROM own))
+			+ (SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql')
+			+ (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata)
+			+ (SELECT pg_catalog.count(*) FROM pg_catalog.pg_event_trigger WHERE oid >= 16384)
+			+ (SELECT pg_catalog.count(*) FROM pg_catalog.pg_publication WHERE oid >= 16384)
+			+ (SELECT pg_catalog.count(*) FROM pg_catalog.pg_foreign_data_wrapper WHERE oid >= 16384)`, &made)
 	if err != nil {
 		err = pgclient.ExplainQuery("look into database "+pgclient.QuoteIdent(database), err)
 	}
@@ -501,21 +510,12 @@ func (p *Place) createDatabase(ctx context.Context, s *staged) error {
 	}
 	if err := pgclient.Exec(ctx, conn, s.createSQL(s.staging, p.major())); err != nil {
 		failed := pgclient.ExplainQuery("create database "+pgclient.QuoteIdent(s.staging), err)
-		var refused *pgclient.Error
-		if !errors.As(err, &refused) {
-			return failed
-		}
-		switch refused.Code {
-		case "42809", "22023", "0A000", "42704": // a locale or a provider that the server or its system lacks
+		if lacksLocale(err) {
 			locale := strings.Join(slices.Compact(slices.DeleteFunc([]string{s.Collate, s.CType, s.Locale},
 				func(name string) bool { return name == "" })), ", ")
 			return p.cannot(failed, fmt.Sprintf("the database needs the locale %s (%s): install it there (Debian: the package locales, then locale-gen)", locale, s.Provider))
-		case "42501":
-			return holdfast.WithHint(failed, "the role needs CREATEDB: restore as a superuser")
-		case "53100":
-			return p.cannot(failed, "the disk is full")
 		}
-		return failed
+		return p.explainCreate(failed)
 	}
 	s.made = true
 	if p.drill {
@@ -523,6 +523,27 @@ func (p *Place) createDatabase(ctx context.Context, s *staged) error {
 	}
 	// Nobody has business in a database that is half restored; its own grants come at the end.
 	return p.exec(ctx, "close the staging database", "REVOKE ALL ON DATABASE "+pgclient.QuoteIdent(s.staging)+" FROM PUBLIC")
+}
+
+// lacksLocale reports whether a server refused to make a database because it, or its system, lacks a locale or a provider.
+func lacksLocale(err error) bool {
+	var refused *pgclient.Error
+	return errors.As(err, &refused) && slices.Contains([]string{"42809", "22023", "0A000", "42704"}, refused.Code)
+}
+
+// explainCreate adds to the refusal of a CREATE DATABASE what helps, where a locale has no part in it.
+func (p *Place) explainCreate(failed error) error {
+	var refused *pgclient.Error
+	if !errors.As(failed, &refused) {
+		return failed
+	}
+	switch refused.Code {
+	case "42501":
+		return holdfast.WithHint(failed, "the role needs CREATEDB: restore as a superuser")
+	case "53100":
+		return p.cannot(failed, "the disk is full")
+	}
+	return failed
 }
 
 // prepare makes what the dump takes for granted.

@@ -21,6 +21,9 @@ type Script struct {
 	pgdump.Script
 	// Trusted lets what [pgdump.Script.Findings] tells of run, psql's own commands among it.
 	Trusted bool
+	// Unauthenticated says that the file is sealed in a way that does not notice changed bytes, as by openssl enc: what is strange
+	// in it may be damage.
+	Unauthenticated bool
 	// WantMajor is the major version of a throwaway server, whatever the script says. 0: the script's, or the nearest newer
 	// one that is here; the newest where the script does not tell.
 	WantMajor int
@@ -34,8 +37,19 @@ func (s Script) check() error {
 	if s.Trusted || len(s.Findings) == 0 {
 		return nil
 	}
-	return holdfast.WithHint(fmt.Errorf("%w: the SQL reaches beyond its database: %s", holdfast.ErrUsage, told(s.Findings)),
-		"look at these lines: pg_dump does not write them; if you know what they do, give --trust")
+	err := fmt.Errorf("%w: the SQL reaches beyond its database: %s", holdfast.ErrUsage, told(s.Findings))
+	if s.Unauthenticated {
+		return holdfast.WithHint(s.doubted(err), "take another copy of the file, or an older one, and compare; if these lines stood in the dump when it was made, and you know what they do, give --trust")
+	}
+	return holdfast.WithHint(err, "look at these lines: pg_dump does not write them; if you know what they do, give --trust")
+}
+
+// doubted adds to what is strange in a script that the file may have been changed, where its seal does not tell.
+func (s Script) doubted(err error) error {
+	if !s.Unauthenticated {
+		return err
+	}
+	return fmt.Errorf("%w, or the file was changed: openssl enc does not notice", err)
 }
 
 // told tells the first of some findings.
@@ -76,15 +90,16 @@ var (
 // OpenScript connects to the server of a restore of one database, or with the dump of a whole cluster of all that are in it:
 // Target.Database plays no part then. Nothing is made there yet.
 func OpenScript(ctx context.Context, t Target, script Script, observe holdfast.Observer) (*ScriptPlace, error) {
-	if err := script.check(); err != nil {
-		return nil, err
-	}
 	if script.Cluster {
 		if err := script.stageable(t); err != nil {
 			return nil, err
 		}
 		t.Database = ""
-	} else if t.Database == "" {
+	}
+	if err := script.check(); err != nil {
+		return nil, err
+	}
+	if !script.Cluster && t.Database == "" {
 		return nil, fmt.Errorf("%w: the target names no database", holdfast.ErrUsage)
 	}
 	p, err := Open(ctx, t, observe)
@@ -256,7 +271,8 @@ func (p scripted) scriptFeeder(ctx context.Context) (*feeder, error) {
 	}
 	// A throwaway takes the dump of a cluster as it is, with its own \connect.
 	whole := p.drill && p.script.Cluster
-	feeder.bare = p.script.Trusted || whole
+	// Into a running cluster no command of psql comes, whoever vouches for it.
+	feeder.bare = p.script.Trusted && !p.script.Cluster || whole
 	feeder.rules.DropDrops = true
 	feeder.rules.DropDatabases = !whole
 	feeder.filter, feeder.why = pgdump.NewScriptFilter, "as the database is new, or does not know it"
@@ -320,6 +336,18 @@ func (p scripted) scriptDatabase(ctx context.Context, s *staged) error {
 	return p.makeScriptDatabase(ctx, s, own, p.script.MakesPublic)
 }
 
+// providers finds in a CREATE DATABASE how it sorts, where that came with a version.
+var providers = regexp.MustCompile(` LOCALE_PROVIDER = (icu|builtin)\b`)
+
+// lacksProvider is the locale provider of a script's own statement, where a server of this version does not know it.
+func (p scripted) lacksProvider(own string) string {
+	named := providers.FindStringSubmatch(own)
+	if named == nil || named[1] == "icu" && p.major() >= 15 || named[1] == "builtin" && p.major() >= 17 {
+		return ""
+	}
+	return named[1]
+}
+
 // makeScriptDatabase makes a staging database by a script's own statement, if there is one and it can be, else with the
 // server's own locale, in a throwaway with one that knows letters beyond ASCII.
 func (p scripted) makeScriptDatabase(ctx context.Context, s *staged, own string, makesPublic bool) error {
@@ -335,27 +363,33 @@ func (p scripted) makeScriptDatabase(ctx context.Context, s *staged, own string,
 	case p.drill:
 		candidates = []string{plain + " ENCODING = 'UTF8' LC_COLLATE = 'C' LC_CTYPE = 'C.UTF-8'", plain}
 	}
-	if madeName.MatchString(own) {
+	provider := p.lacksProvider(own)
+	if madeName.MatchString(own) && provider == "" {
 		made := madeSpace.ReplaceAllLiteralString(create+strings.TrimSuffix(own[len(madeName.FindString(own)):], ";"), "")
 		if p.major() < 15 {
 			made = strings.Replace(made, " LOCALE_PROVIDER = libc", "", 1) // the only one there was
 		}
 		candidates = append([]string{made}, candidates...)
 	}
-	var err error
-	for i, statement := range candidates {
-		if err = p.exec(ctx, "create database "+pgclient.QuoteIdent(s.staging), statement); err == nil {
-			if i > 0 && own != "" {
-				p.warn("the locale of the database is not here: it is restored with another one")
-			}
+	var err, first error
+	for _, statement := range candidates {
+		if err = p.exec(ctx, "create database "+pgclient.QuoteIdent(s.staging), statement); err == nil || ctx.Err() != nil || !lacksLocale(err) {
 			break
 		}
-		if ctx.Err() != nil {
-			return err
+		if first == nil {
+			first = err
 		}
 	}
-	if err != nil {
-		return holdfast.WithHint(err, "the role needs CREATEDB: restore as a superuser")
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return err
+	case err != nil:
+		return p.explainCreate(err)
+	case own == "":
+	case provider != "":
+		p.warn("PostgreSQL %d does not have the locale provider %s of the database: it is restored with another locale", p.major(), provider)
+	case first != nil:
+		p.warn("the locale of the database is not here: it is restored with another one, as the server said: %v", first)
 	}
 	s.made = true
 	if !p.drill {
@@ -379,17 +413,33 @@ func (p scripted) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names, err := pgclient.Strings(ctx, conn, `SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1`)
+	var names, encodings, closed []string
+	var name, encoding string
+	var open bool
+	err = pgclient.Each(ctx, conn, `SELECT datname::text, pg_catalog.pg_encoding_to_char(encoding)::text, datallowconn FROM pg_catalog.pg_database
+		WHERE datname <> 'template0' ORDER BY datname = 'template1', 1`, func() {
+		names, encodings = append(names, name), append(encodings, encoding)
+		if !open {
+			closed = append(closed, name)
+		}
+	}, &name, &encoding, &open)
 	if err != nil {
 		return pgclient.ExplainQuery("list the databases", err)
 	}
+	for _, name := range closed {
+		if err := p.exec(ctx, "open database "+pgclient.QuoteIdent(name), "ALTER DATABASE "+pgclient.QuoteIdent(name)+" ALLOW_CONNECTIONS true"); err != nil {
+			return err
+		}
+	}
 	started := p.staged[0]
 	p.staged = nil
-	for _, name := range names {
+	for i, name := range names {
+		prefix := name + ": "
 		if name == started.staging {
-			continue
+			prefix = "" // what stands before the first \connect
 		}
-		if name == "postgres" {
+		// These are there in any case: only what was made in them came from the dump.
+		if name == "postgres" || name == "template1" || name == started.staging {
 			if empty, err := p.unused(ctx, name); err != nil || empty {
 				if err != nil {
 					return err
@@ -398,7 +448,7 @@ func (p scripted) adopt(ctx context.Context) error {
 			}
 		}
 		p.staged = append(p.staged, &staged{
-			database: database{Name: name, Prefix: name + ": ", Dump: started.Dump, Encoding: started.Encoding, ConnectionLimit: -1}, staging: name, final: name,
+			database: database{Name: name, Prefix: prefix, Dump: started.Dump, Encoding: encodings[i], ConnectionLimit: -1}, staging: name, final: name,
 		})
 	}
 	if len(p.staged) == 0 {

@@ -202,6 +202,91 @@ func TestForeignCluster(t *testing.T) {
 	}
 }
 
+// missedOf tells what is known of tables that a script fills and that did not come back by their name.
+func missedOf(facts []source.Fact) string {
+	var lines []string
+	for _, fact := range facts {
+		if fact.Class == "table of the file" {
+			lines = append(lines, fmt.Sprintf("%s %s %d %s", fact.Name, fact.Rule, fact.Rows, fact.Text))
+		}
+	}
+	return strings.TrimSpace(strings.Join(lines, "\n"))
+}
+
+// TestForeignTablesElsewhere tells rows that went by another name from rows that are gone.
+func TestForeignTablesElsewhere(t *testing.T) {
+	server := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	rows := func(table string) string { return "COPY " + table + " FROM stdin;\n1\n2\n\\.\n" }
+	for _, c := range []struct{ name, sql, want string }{
+		{"by its name", "CREATE TABLE t (a int);\n" + rows("public.t"), ""},
+		{"dropped", "CREATE TABLE t (a int);\n" + rows("public.t") + "DROP TABLE public.t;\n", "public.t listed 0 which the file itself drops or renames"},
+		{"dropped, and filled by INSERT", "CREATE TABLE public.t (a int);\nINSERT INTO public.t VALUES (1);\nDROP TABLE public.t;\n", "public.t listed 0 which the file itself drops or renames"},
+		{"renamed", "CREATE TABLE t (a int);\n" + rows("public.t") + "ALTER TABLE public.t RENAME TO u;\n", "public.t listed 0 which the file itself drops or renames"},
+		{"dropped where nobody looks", "CREATE TABLE t (a int);\n" + rows("public.t") + "DO $$BEGIN EXECUTE 'DROP TABLE public.t'; END$$;\n", ""},
+		{"in quotes", "CREATE TABLE t (a int);\n" + rows(`"public"."t"`), `"public"."t" exact 2`},
+		{"in capitals", "CREATE TABLE t (a int);\n" + rows("PUBLIC.T"), "PUBLIC.T exact 2"},
+		{"in quotes, and one was lost", "CREATE TABLE t (a int);\n" + rows(`"public"."t"`) + "DELETE FROM t WHERE a = 1;", `"public"."t" exact 1`},
+		{"without a schema", "CREATE SCHEMA app;\nSET search_path = app;\nCREATE TABLE t (a int);\n" + rows("t"), "t exact 2"},
+		{"without a schema, and two of that name", "CREATE SCHEMA app;\nCREATE TABLE public.t (a int);\nSET search_path = app;\nCREATE TABLE t (a int);\n" + rows("t"), "t listed 0 and none of that name came out to count them in"},
+		{"on the way to another", "CREATE TABLE public.t (a int);\nCREATE TEMP TABLE t (a int);\n" + rows("t") + "INSERT INTO public.t SELECT a FROM pg_temp.t WHERE a = 1;", "t listed 0 and public.t, which may be it, has 1"},
+		{"temporary", "CREATE TEMP TABLE t (a int);\n" + rows("pg_temp.t"), "pg_temp.t listed 0 in a temporary table, which nothing keeps"},
+		{"in partitions", "CREATE TABLE p (a int) PARTITION BY LIST (a);\nCREATE TABLE q PARTITION OF p FOR VALUES IN (1, 2);\n" + rows("public.p"), "public.p exact 2"},
+		{"in partitions, among others", "CREATE TABLE p (a int) PARTITION BY LIST (a);\nCREATE TABLE q PARTITION OF p FOR VALUES IN (1, 2);\n" + rows("public.p") + "INSERT INTO q VALUES (1);\n", "public.p listed 0 which are in its partitions, among 3"},
+		{"in partitions, and one was lost", "CREATE TABLE p (a int) PARTITION BY LIST (a);\nCREATE TABLE q PARTITION OF p FOR VALUES IN (1, 2);\n" + rows("public.p") + "DELETE FROM q WHERE a = 1;\n", "public.p exact 1"},
+		{"through a view", "CREATE TABLE t (a int);\nCREATE VIEW v AS SELECT a FROM t;\nCREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.t VALUES (NEW.a); RETURN NEW; END$$;\n" +
+			"CREATE TRIGGER x INSTEAD OF INSERT ON v FOR EACH ROW EXECUTE FUNCTION f();\n" + rows("public.v"), "public.v listed 0 which is no table here: where they went cannot be told"},
+		{"latin letters", "SET client_encoding = 'LATIN1';\nCREATE TABLE \"\xe9\" (a int);\n" + rows("public.\"\xe9\""), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			stored := held(dumpHead + c.sql + dumpTail)
+			script, err := look(t, stored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := postgres.OpenScript(t.Context(), postgres.Target{URL: holdfast.NewSecret(server.URL("new")), Database: "new", BinDirs: binDirs(t)}, script, ignore)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := p.Close(); err != nil {
+					t.Errorf("close the place: %v", err)
+				}
+			}()
+			if err := p.Restore(t.Context(), stored); err != nil {
+				t.Fatalf("%v (hint: %s)", err, holdfast.Hint(err))
+			}
+			facts, err := p.Check(t.Context())
+			if err != nil {
+				t.Fatalf("%v (hint: %s)", err, holdfast.Hint(err))
+			}
+			if got := missedOf(facts.Facts); got != c.want {
+				t.Errorf("told is %q, want %q; tables %s", got, c.want, tables(facts.Facts))
+			}
+		})
+	}
+}
+
+// TestForeignClusterWhole: every database of a dump comes back in a drill, also those that are templates, and what stands before
+// the first of them.
+func TestForeignClusterWhole(t *testing.T) {
+	server := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	server.Exec(t, "postgres", "CREATE DATABASE model", "CREATE DATABASE app", "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+	server.Exec(t, "model", "CREATE TABLE t AS SELECT generate_series(1, 9) a")
+	server.Exec(t, "app", "CREATE TABLE t AS SELECT generate_series(1, 5) a")
+	server.Exec(t, "latin", `SET client_encoding = 'UTF8'`, `CREATE TABLE "é" AS SELECT generate_series(1, 3) a`)
+	server.Exec(t, "template1", "CREATE TABLE everywhere AS SELECT generate_series(1, 2) a")
+	server.Exec(t, "postgres", "ALTER DATABASE model IS_TEMPLATE true")
+	const before = "CREATE TABLE first (a int);\nCOPY public.first FROM stdin;\n1\n\\.\n"
+	_, facts, err := rehearse(t, before+string(stock(t, server, "pg_dumpall")), nil, ignore)
+	if err != nil {
+		t.Fatalf("%v (hint: %s)", err, holdfast.Hint(err))
+	}
+	want := "app: public.t 5\nlatin: public.\"\\xe9\" 3\nmodel: public.t 9\npublic.first 1\ntemplate1: public.everywhere 2"
+	if got := tables(facts.Facts); got != want || missedOf(facts.Facts) != "" {
+		t.Errorf("restored\n%s\nwant\n%s\nand %s", got, want, missedOf(facts.Facts))
+	}
+}
+
 const dumpHead = "--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 15.14\n-- Dumped by pg_dump version 15.14\n\n"
 
 const dumpTail = "\n--\n-- PostgreSQL database dump complete\n--\n\n"
@@ -215,12 +300,15 @@ func TestForeignFaults(t *testing.T) {
 		kind       error // nil: none of the sentinels
 	}{
 		{"a shell", dumpHead + "\\! id\n" + dumpTail, nil, "the SQL reaches beyond its database: line 8: the psql command \\!", "--trust", holdfast.ErrUsage},
+		{"a shell, in a file that may be damaged", dumpHead + "\\! id\n" + dumpTail, func(s *postgres.Script) { s.Unauthenticated = true },
+			"the psql command \\!, or the file was changed: openssl enc does not notice", "take another copy of the file", holdfast.ErrUsage},
 		{"many", dumpHead + strings.Repeat("COPY t TO PROGRAM 'id';\n", 9) + dumpTail, nil, "line 12: COPY TO PROGRAM, which runs a program on the server; and 4 more", "--trust", holdfast.ErrUsage},
 		{"a newer server", strings.ReplaceAll(dumpHead, "15.14", "29.1") + dumpTail, nil, "the dump is of PostgreSQL 29, and the newest server here is 18", "install postgresql-29", holdfast.ErrCannotTest},
 		{"cut", dumpHead + "CREATE TABLE t (a int);\nCOPY t FROM stdin;\n1\n\\.\n", nil, `the SQL ends on line 12 without the line "-- PostgreSQL database dump complete"`, "not copied to its end", holdfast.ErrDifference},
 		{"cut within rows", dumpHead + "CREATE TABLE t (a int);\nCOPY public.t FROM stdin;\n1\n", nil, "ends on line 11 within the rows of table public.t", "not copied to its end", holdfast.ErrDifference},
 		{"an extension", dumpHead + "CREATE EXTENSION timescaledb WITH SCHEMA public;" + dumpTail, nil, "the server lacks the extension timescaledb", "postgresql-15-timescaledb", holdfast.ErrCannotTest},
 		{"a tablespace", dumpHead + "CREATE TABLESPACE fast LOCATION '/fast';" + dumpTail, nil, "the dump makes the tablespace fast", "empty cluster", holdfast.ErrCannotTest},
+		{"a database that cannot be made", dumpHead + "CREATE DATABASE app WITH TEMPLATE = nowhere;\n\\connect app\n" + dumpTail, nil, `template database "nowhere" does not exist`, "", nil},
 		{"data alone", dumpHead + "COPY public.t (a) FROM stdin;\n1\n\\.\n" + dumpTail, nil, `relation "public.t" does not exist`, "dump of data alone", nil},
 		{"a wrong statement", dumpHead + "CREATE TABLE t (a int);\nINSERT INTO t VALUES ('x');" + dumpTail, nil, "invalid input syntax for type integer", "refused a statement", nil},
 		{"a row too short", dumpHead + "CREATE TABLE t (a int, b int);\nCOPY t FROM stdin;\n1\n\\.\n" + dumpTail, nil, "COPY t, line 1", "refused a statement", nil},
@@ -265,8 +353,13 @@ func TestForeignOddities(t *testing.T) {
 		{"nobody's SQL", "create table t (a text check (a ~ '^\\w+$'));insert into t values ('épée')", nil, "public.t 1", "does not say which PostgreSQL it is of: it is restored on 18"},
 		{"the schema public", dumpHead + "CREATE SCHEMA public;\nALTER SCHEMA public OWNER TO pg_database_owner;\nCREATE TABLE public.t (a int);\n" + dumpTail, nil, "public.t 0", ""},
 		{"unknown roles", dumpHead + "CREATE TABLE t (a int);\nALTER TABLE t OWNER TO \"Gone\";\nCREATE MATERIALIZED VIEW v AS SELECT * FROM t;\nALTER TABLE v OWNER TO other;\nREVOKE ALL ON t FROM PUBLIC;\nREFRESH MATERIALIZED VIEW v;\n" + dumpTail, nil, "public.t 0", ""},
-		{"a locale that is not here", dumpHead + "CREATE DATABASE app WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE_PROVIDER = libc LOCALE = 'tlh_QO.UTF-8' TABLESPACE = fast;\n\\connect app\nCREATE TABLE t (a int);\n" + dumpTail, nil, "public.t 0", "the locale of the database is not here"},
+		{"a locale that is not here", dumpHead + "CREATE DATABASE app WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE_PROVIDER = libc LOCALE = 'tlh_QO.UTF-8' TABLESPACE = fast;\n\\connect app\nCREATE TABLE t (a int);\n" + dumpTail, nil, "public.t 0",
+			`the locale of the database is not here: it is restored with another one, as the server said: create database "restored_restoring_`},
+		{"a locale provider that came later", dumpHead + "CREATE DATABASE app WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE_PROVIDER = builtin LOCALE = 'C' BUILTIN_LOCALE = 'C.UTF-8';\n\\connect app\nCREATE TABLE t (a int);\n" + dumpTail, nil, "public.t 0",
+			"PostgreSQL 15 does not have the locale provider builtin of the database: it is restored with another locale"},
 		{"bytes without an encoding", dumpHead + "SET client_encoding = 'SQL_ASCII';\nCREATE TABLE t (a text);\nCOPY t FROM stdin;\n\xff\xfe\n\\.\n" + dumpTail, nil, "public.t 1", ""},
+		{"a byte order mark", "\xef\xbb\xbf" + dumpHead + "\\restrict abc\nCREATE TABLE t (a int);\n\\unrestrict abc\n" + dumpTail, nil, "public.t 0", ""},
+		{"a byte order mark before a statement", "\xef\xbb\xbfCREATE TABLE t (a int);", nil, "public.t 0", ""},
 		{"latin letters", dumpHead + "SET client_encoding = 'LATIN1';\nCREATE TABLE t (a text);\nCOPY t FROM stdin;\n\xe9\n\\.\n" + dumpTail, nil, "public.t 1", ""},
 		{"lines of windows", strings.ReplaceAll(dumpHead+"CREATE TABLE t (a text);\nCOPY t (a) FROM stdin;\nx\ny\n\\.\n"+dumpTail, "\n", "\r\n"), nil, "public.t 2", ""},
 		{"rows of a CSV", "CREATE TABLE t (a text);\nCOPY t FROM STDIN WITH (FORMAT csv);\n\"a\nb\"\nc\n\\.\n", nil, "public.t 2", ""},

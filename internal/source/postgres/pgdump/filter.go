@@ -61,9 +61,9 @@ func NewFilter(r io.Reader, rules Rules) *Filter {
 		removed: make(map[string]int)}
 }
 
-// NewScriptFilter is [NewFilter] for a script that [Scan] has found good. It lexes as Scan does.
+// NewScriptFilter is [NewFilter] for a script that [Scan] has found good. It lexes as Scan does, and leaves out a byte order mark.
 func NewScriptFilter(r io.Reader, rules Rules) *Filter {
-	f := NewFilter(r, rules)
+	f := NewFilter(&unmarked{inner: r}, rules)
 	f.lexer = newLiberal()
 	return f
 }

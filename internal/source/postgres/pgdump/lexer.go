@@ -91,8 +91,9 @@ type lexer struct {
 	trailer string
 	// liberal takes all that psql takes, for scripts that pg_dump did not write: see Scan.
 	liberal bool
-	// rows receives the rows of COPY data; nil where nobody counts them.
-	rows *source.RowSet
+	// rows receives the rows of COPY data, and counted how many there are; nil where nobody wants them.
+	rows    *source.RowSet
+	counted *int64
 	// spill receives the beginning of the text of a statement longer than maxStatement; nil drops it.
 	spill func([]byte)
 
@@ -639,6 +640,7 @@ func (l *lexer) copyData(p []byte) (n int, done bool, err error) {
 			l.rowHash.Sum(sum[:0])
 			l.rows.AddSum(sum, size)
 		}
+		l.count()
 	}
 	for n < len(p) {
 		size := bytes.IndexByte(p[n:], '\n')
@@ -657,8 +659,15 @@ func (l *lexer) copyData(p []byte) (n int, done bool, err error) {
 		if l.rows != nil {
 			l.rows.Add(row)
 		}
+		l.count()
 	}
 	return n, false, nil
+}
+
+func (l *lexer) count() {
+	if l.counted != nil {
+		*l.counted++
+	}
 }
 
 // dataEnd judges a line of size bytes that begins like the end of data.

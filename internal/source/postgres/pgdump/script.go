@@ -40,13 +40,18 @@ type Script struct {
 	Roles []string
 	// Extensions and Tablespaces are those that it makes.
 	Extensions, Tablespaces []string
-	// Tables has a fact for each table that COPY fills from the script, in order of name: rows, bytes and digest as a
-	// [Reader] takes them. In the dump of a cluster "DATABASE: " stands before the name.
+	// Tables has a fact for each table that COPY fills from the script, in order of name: how many rows. In the dump of a
+	// cluster "DATABASE: " stands before the name, which is spelled as in the script.
 	Tables []source.Fact
 	// Uncounted are the tables that are filled in other ways, by COPY in a format of its own or by INSERT.
 	Uncounted []string
+	// Gone are those of both that the script itself drops or renames when it has filled them, in order of name.
+	Gone []string
 	// Findings are what may not run without somebody who vouches for it, in order, at most maxFindings.
 	Findings []Finding
+	// Commands are those of the Findings that are commands of psql, at most maxFindings of their own: however many others stand
+	// before them, one at least is here where there is any.
+	Commands []Finding
 }
 
 // Finding is something in a script that reaches beyond the database.
@@ -63,8 +68,9 @@ const maxFindings = 100
 // looked at too, as plain words: names that are put together when it runs pass it by. A script that ends within something,
 // and a dump without its trailer, is [ErrTruncated]; bytes that psql could not read are [ErrMalformed].
 func Scan(r io.Reader) (Script, error) {
-	s := &scanner{lexer: newLiberal(), roles: map[string]bool{}, made: map[string]bool{}, tables: map[string]*source.Fact{}, uncounted: map[string]bool{}}
+	s := &scanner{lexer: newLiberal(), roles: map[string]bool{}, made: map[string]bool{}, tables: map[string]*filled{}}
 	s.lexer.spill = s.spill
+	r = &unmarked{inner: r}
 	chunk := make([]byte, 256<<10)
 	for {
 		n, err := r.Read(chunk)
@@ -94,22 +100,20 @@ func newLiberal() *lexer {
 }
 
 type scanner struct {
-	script    Script
-	lexer     *lexer
-	roles     map[string]bool
-	made      map[string]bool
-	tables    map[string]*source.Fact
-	uncounted map[string]bool
-	rows      source.RowSet
-	copying   string // the table whose rows are counted, "" for none
-	columns   string
-	missing   int // headers without their trailer
-	first     string
-	database  string // that a cluster's dump is connected to
-	creates   bool   // a table was made
-	carried   []byte // the end of the part of a long statement that was looked at
-	held      int    // bytes of statements that are kept
-	early     bool   // something stands before what may come to be the header of a cluster's dump
+	script   Script
+	lexer    *lexer
+	roles    map[string]bool
+	made     map[string]bool
+	tables   map[string]*filled // by the name of their fact
+	copying  *filled            // whose rows are read, nil for none
+	rows     int64              // of it
+	missing  int                // headers without their trailer
+	first    string
+	database string // that a cluster's dump is connected to
+	creates  bool   // a table was made
+	carried  []byte // the end of the part of a long statement that was looked at
+	held     int    // bytes of statements that are kept
+	early    bool   // something stands before what may come to be the header of a cluster's dump
 }
 
 // checkLiberal is check for scripts: nothing is refused that psql can read.
@@ -156,10 +160,10 @@ func (l *lexer) ordinaryStrings() (ordinary, is bool) {
 
 // copyClause is what a COPY statement says.
 type copyClause struct {
-	table, columns string // of a table; "" for a query
-	from           bool
-	what           string // STDIN, STDOUT, PROGRAM, or "" for a file of the server
-	plain          bool   // in the text format, with nothing told otherwise
+	table string // "" for a query
+	from  bool
+	what  string // STDIN, STDOUT, PROGRAM, or "" for a file of the server
+	plain bool   // in the text format, with nothing told otherwise
 }
 
 // copyClause reads any COPY statement.
@@ -185,10 +189,7 @@ func (l *lexer) copyClause() (c copyClause, err error) {
 		}
 		c.table = string(l.text[l.tokens[begin].start:l.tokens[i-1].end])
 		if l.raw(i) == "(" {
-			begin, i = i, l.closing(i)
-			if i <= len(l.tokens) {
-				c.columns = string(l.text[l.tokens[begin].start:l.tokens[i-1].end])
-			}
+			i = l.closing(i)
 		}
 	}
 	direction := strings.ToUpper(l.raw(i))
@@ -244,6 +245,14 @@ func (s *scanner) find(format string, args ...any) {
 	}
 }
 
+// command notes a command of psql that pg_dump does not write.
+func (s *scanner) command(line []byte) {
+	s.find("the psql command %s", metaName.Find(line))
+	if len(s.script.Commands) < maxFindings {
+		s.script.Commands = append(s.script.Commands, Finding{s.lexer.began, fmt.Sprintf("the psql command %s", metaName.Find(line))})
+	}
+}
+
 func (s *scanner) take(ev event) error {
 	switch ev {
 	case comment:
@@ -256,18 +265,11 @@ func (s *scanner) take(ev event) error {
 			return fmt.Errorf("%w: its statements on roles and databases are more than %d MiB", ErrMalformed, maxHeld>>20)
 		}
 	case copyEnd:
-		if s.copying == "" {
+		if s.copying == nil {
 			break
 		}
-		if fact := s.tables[s.copying]; fact != nil {
-			// A table that is filled twice: its parts cannot be told apart any more.
-			delete(s.tables, s.copying)
-			s.uncounted[s.copying] = true
-		} else if !s.uncounted[s.copying] {
-			s.tables[s.copying] = &source.Fact{Class: "table", Name: s.copying, Rule: source.Exact, Rows: s.rows.Rows,
-				Bytes: s.rows.Bytes, Digest: s.rows.Digest(), Text: s.columns}
-		}
-		s.lexer.rows, s.copying = nil, ""
+		s.copying.rows = s.rows
+		s.lexer.counted, s.copying = nil, nil
 	}
 	return nil
 }
@@ -310,7 +312,7 @@ func (s *scanner) meta() {
 	line := bytes.TrimRight(s.lexer.line, "\r")
 	if s.lexer.open {
 		// Within a statement no dump has one, and it could not be taken out without a part of the statement.
-		s.find("the psql command %s", metaName.Find(line))
+		s.command(line)
 		return
 	}
 	if restrict.Match(line) {
@@ -330,7 +332,7 @@ func (s *scanner) meta() {
 		}
 		return
 	}
-	s.find("the psql command %s", metaName.Find(line))
+	s.command(line)
 }
 
 // encodingOf is what an \encoding, as pg_dump writes it, names.
@@ -349,14 +351,6 @@ func connected(line string) string {
 	quoted = strings.ReplaceAll(strings.TrimSuffix(quoted, `"`), `""`, `"`)
 	quoted = strings.TrimSuffix(strings.TrimPrefix(quoted, "'"), "'")
 	return strings.NewReplacer(`\\`, `\`, `\'`, "'").Replace(quoted)
-}
-
-// named is the name that a fact of a table gets.
-func (s *scanner) named(table string) string {
-	if s.script.Cluster && s.database != "" {
-		return s.database + ": " + table
-	}
-	return table
 }
 
 func (s *scanner) statement() {
@@ -390,6 +384,7 @@ func (s *scanner) statement() {
 		s.inserted()
 	default:
 		s.names(first)
+		s.leave(first)
 	}
 }
 
@@ -397,7 +392,7 @@ func (s *scanner) statement() {
 func (s *scanner) inserted() {
 	l := s.lexer
 	if end, ok := l.qualified(2); ok && !l.long {
-		s.uncounted[s.named(string(l.text[l.tokens[2].start:l.tokens[end-1].end]))] = true
+		s.fill(string(l.text[l.tokens[2].start:l.tokens[end-1].end])).uncounted = true
 	}
 }
 
@@ -419,12 +414,13 @@ func (s *scanner) copy() {
 	if !c.from || c.what != "STDIN" {
 		return
 	}
+	t := s.fill(c.table)
 	if !c.plain {
-		s.uncounted[s.named(c.table)] = true
+		t.uncounted = true
 		return
 	}
-	s.copying, s.columns, s.rows = s.named(c.table), c.columns, source.RowSet{}
-	s.lexer.rows = &s.rows
+	s.copying, s.rows = t, 0
+	s.lexer.counted = &s.rows
 }
 
 // spill looks at the parts of a statement that is too long to be held.
@@ -508,7 +504,7 @@ func (s *scanner) end() (Script, error) {
 	if l.open && !l.ended {
 		s.statement()
 	}
-	s.script.Tablefree = !s.creates && len(s.tables)+len(s.uncounted) > 0
+	s.script.Tablefree = !s.creates && len(s.tables) > 0
 	s.gather()
 	within := ""
 	switch l.state {
@@ -517,9 +513,9 @@ func (s *scanner) end() (Script, error) {
 	case inBlockComment:
 		within = "a comment"
 	case inCopyData, beforeCopyData:
-		within = "the rows of table " + s.copying
-		if s.copying == "" {
-			within = "the rows of a table"
+		within = "the rows of a table"
+		if s.copying != nil {
+			within = "the rows of table " + s.copying.name
 		}
 	}
 	switch {
@@ -538,12 +534,17 @@ func (s *scanner) gather() {
 		}
 	}
 	slices.Sort(s.script.Roles)
-	for name := range s.uncounted {
-		s.script.Uncounted = append(s.script.Uncounted, name)
+	for name, t := range s.tables {
+		if t.uncounted {
+			s.script.Uncounted = append(s.script.Uncounted, name)
+		} else {
+			s.script.Tables = append(s.script.Tables, source.Fact{Class: "table", Name: name, Rule: source.Exact, Rows: t.rows})
+		}
+		if t.gone {
+			s.script.Gone = append(s.script.Gone, name)
+		}
 	}
 	slices.Sort(s.script.Uncounted)
-	for _, fact := range s.tables {
-		s.script.Tables = append(s.script.Tables, *fact)
-	}
+	slices.Sort(s.script.Gone)
 	slices.SortFunc(s.script.Tables, func(a, b source.Fact) int { return strings.Compare(a.Name, b.Name) })
 }
