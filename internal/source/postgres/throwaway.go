@@ -28,7 +28,7 @@ type DrillOptions struct {
 	// BinDirs and Path are as in Options; the server's programs are looked for there too.
 	BinDirs []string
 	Path    string
-	// UID and GID run everything; default: the user postgres, else nobody.
+	// UID and GID run everything; default: in the sandbox ones that no account has, else the user postgres, else nobody.
 	UID, GID int
 	// Unsandboxed runs the programs on the host as that user. It is reported.
 	Unsandboxed bool
@@ -83,7 +83,26 @@ func Throwaway(ctx context.Context, opt DrillOptions, stored source.Stored, obse
 	return d, nil
 }
 
+// unusedID is the number of no user and no group of this host, among those that systemd hands out for a while.
+//
+// See https://systemd.io/UIDS-GIDS/
+func unusedID(seed int) int {
+	const first, count = 61184, 65519 - 61184 + 1
+	for n := range count {
+		id := first + (seed+n)%count
+		_, userErr := user.LookupId(strconv.Itoa(id))
+		_, groupErr := user.LookupGroupId(strconv.Itoa(id))
+		if userErr != nil && groupErr != nil {
+			return id
+		}
+	}
+	return first
+}
+
 func (opt *DrillOptions) complete() error {
+	if opt.UID == 0 && !opt.Unsandboxed {
+		opt.UID, opt.GID = unusedID(os.Getpid()), 0
+	}
 	if opt.UID == 0 {
 		opt.UID, opt.GID = 65534, 65534
 		if account, err := user.Lookup("postgres"); err == nil {
