@@ -17,6 +17,7 @@ import (
 	"holdfast"
 	"holdfast/internal/seal"
 	"holdfast/internal/source"
+	"holdfast/internal/store"
 )
 
 const (
@@ -304,12 +305,19 @@ func (b *Backup) Verify(ctx context.Context, level holdfast.Level, done func(Ite
 			level = holdfast.L1
 		}
 	}
+	var objects []store.Object
+	for object, err := range b.archive.store.List(ctx, b.Entry.dataName("")) {
+		if err != nil {
+			return fmt.Errorf("list the objects of %s: %w", b.Entry.ID, err)
+		}
+		objects = append(objects, object)
+	}
 	factsDamaged := len(problems) > 0
 	for _, item := range b.Manifest.Items {
 		if factsDamaged && item.Role == RoleFacts {
 			continue
 		}
-		if err := b.verifyItem(ctx, level, item, facts); err != nil {
+		if err := b.verifyItem(ctx, level, item, objects, facts); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -323,8 +331,8 @@ func (b *Backup) Verify(ctx context.Context, level holdfast.Level, done func(Ite
 	return errors.Join(problems...)
 }
 
-func (b *Backup) verifyItem(ctx context.Context, level holdfast.Level, item ItemEntry, facts sealedFacts) error {
-	if err := b.archive.checkSize(ctx, b.Entry, item); err != nil || level == holdfast.L0 {
+func (b *Backup) verifyItem(ctx context.Context, level holdfast.Level, item ItemEntry, objects []store.Object, facts sealedFacts) error {
+	if err := checkSize(objects, b.Entry, item); err != nil || level == holdfast.L0 {
 		return err
 	}
 	if level == holdfast.L1 {
@@ -350,16 +358,13 @@ func (b *Backup) verifyItem(ctx context.Context, level holdfast.Level, item Item
 
 // checkSize compares the parts that the store lists, and their sizes, with what was recorded. A part too many is damage:
 // the stock commands join all there are.
-func (a *Archive) checkSize(ctx context.Context, entry Entry, item ItemEntry) error {
+func checkSize(objects []store.Object, entry Entry, item ItemEntry) error {
 	names := make(map[string]bool, item.Parts)
 	for part := range item.Parts {
 		names[entry.dataName(partName(item.Object, part))] = true
 	}
 	var size int64
-	for object, err := range a.store.List(ctx, entry.dataName(item.Object)) {
-		if err != nil {
-			return fmt.Errorf("list %s: %w", item.Object, err)
-		}
+	for _, object := range objects {
 		switch {
 		case names[object.Name]:
 			delete(names, object.Name)

@@ -76,7 +76,10 @@ var (
 // a manifest by now, though entry is a leftover, is left alone: ErrPinned, ErrCommitted. A store that retains the
 // manifest keeps the whole backup, and the error is its store.ErrRetained. Deleted objects are counted also when it fails.
 // What an earlier Delete left is deleted by a further one, and Leftovers finds it.
-func (a *Archive) Delete(ctx context.Context, entry Entry, p Prune) (int, error) {
+//
+// sure, unless it is nil, is asked when the record is stored, a new one of that name, and nothing is deleted yet. A full store takes no
+// record, and then the name is empty.
+func (a *Archive) Delete(ctx context.Context, entry Entry, p Prune, sure func(record string) error) (int, error) {
 	if entry.Kind == "" {
 		if name, err := a.commitOf(ctx, entry); err != nil || name != "" {
 			return 0, cmp.Or(err, ErrCommitted)
@@ -89,15 +92,20 @@ func (a *Archive) Delete(ctx context.Context, entry Entry, p Prune) (int, error)
 	if pinned {
 		return 0, ErrPinned
 	}
-	_, err = a.RecordPrune(ctx, entry, p)
+	record, err := a.recordPrune(ctx, entry, p, sure != nil)
 	// A full store is what a prune is for: there the record follows what makes room for it.
 	full := errors.Is(err, store.ErrFull)
 	if err != nil && !full {
 		return 0, err
 	}
+	if sure != nil {
+		if err := sure(record); err != nil {
+			return 0, err
+		}
+	}
 	deleted, err := a.deleteObjects(ctx, entry)
 	if err == nil && full {
-		_, err = a.RecordPrune(ctx, entry, p)
+		err = a.RecordPrune(ctx, entry, p)
 	}
 	return deleted, err
 }
@@ -107,8 +115,15 @@ func (a *Archive) Retained(ctx context.Context, entry Entry) error {
 	return a.store.Retained(ctx, entry.commitName())
 }
 
-// RecordPrune stores the record that a backup is deleted from this store, unless there is one, and returns its object's name.
-func (a *Archive) RecordPrune(ctx context.Context, entry Entry, p Prune) (string, error) {
+// RecordPrune stores the record that a backup is deleted from this store, unless there is one. That a half of it was collected before is
+// none of a whole one.
+func (a *Archive) RecordPrune(ctx context.Context, entry Entry, p Prune) error {
+	_, err := a.recordPrune(ctx, entry, p, false)
+	return err
+}
+
+// recordPrune returns the name of the record that it stored.
+func (a *Archive) recordPrune(ctx context.Context, entry Entry, p Prune, anew bool) (string, error) {
 	if a.opt.Signer == nil {
 		return "", errNoSigner()
 	}
@@ -119,8 +134,9 @@ func (a *Archive) RecordPrune(ctx context.Context, entry Entry, p Prune) (string
 		if err != nil {
 			return "", fmt.Errorf("look for a record of a prune of %s: %w", entry.ID, err)
 		}
-		if pruneRecordRule.MatchString(object.Name) {
-			return object.Name, nil
+		m := pruneRecordRule.FindStringSubmatch(object.Name)
+		if m != nil && !anew && (PruneRule(m[2]) != PruneUnfinished || p.Rule == PruneUnfinished) {
+			return "", nil
 		}
 	}
 	record := pruneEntry{Time: p.Time, Rule: p.Rule, ID: p.ID}

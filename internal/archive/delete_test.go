@@ -39,7 +39,7 @@ func TestDeleteFaultAtEveryCall(t *testing.T) {
 	gone, kept := base.mustBackup(t, 0), base.mustBackup(t, 1)
 	counting := base.on(base.memory.Clone())
 	counting.memory.Restore()
-	n, err := counting.archive().Delete(t.Context(), gone, prune(archive.PruneRetention))
+	n, err := counting.archive().Delete(t.Context(), gone, prune(archive.PruneRetention), nil)
 	if err != nil || n != len(ofBackup(base, gone)) {
 		t.Fatalf("deleted %d objects, error %v; want %d", n, err, len(ofBackup(base, gone)))
 	}
@@ -62,7 +62,7 @@ func TestDeleteFaultAtEveryCall(t *testing.T) {
 			t.Run(fmt.Sprintf("call %d %s", at, fault.name), func(t *testing.T) {
 				k := base.on(base.memory.Clone())
 				fault.plan(k.memory, at)
-				if _, err := k.archive().Delete(t.Context(), gone, prune(archive.PruneRetention)); err == nil {
+				if _, err := k.archive().Delete(t.Context(), gone, prune(archive.PruneRetention), nil); err == nil {
 					t.Fatal("the fault was not seen")
 				}
 				k.memory.Restore()
@@ -89,7 +89,7 @@ func TestDeleteFaultAtEveryCall(t *testing.T) {
 						t.Errorf("left over is %+v", l)
 					}
 				}
-				if _, err := a.Delete(t.Context(), gone, prune(archive.PruneRetention)); err != nil {
+				if _, err := a.Delete(t.Context(), gone, prune(archive.PruneRetention), nil); err != nil {
 					t.Fatal(err)
 				}
 				if left := ofBackup(k, gone); len(left) > 0 {
@@ -116,7 +116,7 @@ func TestRetainedBackupsStayWhole(t *testing.T) {
 	entry := k.mustBackup(t, 0)
 	a := archive.New(store.New(retaining{k.memory}, store.Options{Attempts: 1}), k.options())
 	var retained *store.RetainedError
-	if _, err := a.Delete(t.Context(), entry, prune(archive.PruneRetention)); !errors.As(err, &retained) || !retained.Until.Equal(start.AddDate(1, 0, 0)) {
+	if _, err := a.Delete(t.Context(), entry, prune(archive.PruneRetention), nil); !errors.As(err, &retained) || !retained.Until.Equal(start.AddDate(1, 0, 0)) {
 		t.Errorf("error %v", err)
 	}
 	mustHold(t, k.archive(), entry)
@@ -139,7 +139,7 @@ func TestAFullStoreCanBePruned(t *testing.T) {
 	k := newKit(t)
 	entry := k.mustBackup(t, 0)
 	a := archive.New(store.New(full{k.memory, len(k.memory.Names())}, store.Options{Attempts: 1}), k.options())
-	if _, err := a.Delete(t.Context(), entry, prune(archive.PruneRetention)); err != nil {
+	if _, err := a.Delete(t.Context(), entry, prune(archive.PruneRetention), nil); err != nil {
 		t.Fatal(err)
 	}
 	recorded, err := a.Pruned(t.Context(), "app")

@@ -449,7 +449,7 @@ func (a *app) removeImported(ctx context.Context, repo *archive.Archive, file fo
 			return changedSince(path)
 		}
 	}
-	if _, err := repo.RecordPrune(ctx, entry, record); err != nil {
+	if err := repo.RecordPrune(ctx, entry, record); err != nil {
 		return err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -93,17 +94,9 @@ func (a *app) mirror(ctx context.Context, cfg *config.Config, f *storeFlags, to 
 	return errors.Join(problems...)
 }
 
-// mirrorRoute copies one job. No backup and no prune of it runs meanwhile on this host.
-func (a *app) mirrorRoute(ctx context.Context, cfg *config.Config, r route, with access) (err error) {
-	home := r.from
-	if job, err := cfg.Job(r.job); err == nil && job.Name == r.job {
-		home = job.Store
-	}
-	lock, err := a.lockJob(cfg, home, r.job)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
+// mirrorRoute copies one job. It waits for no run and holds up none: the first copy of a large store takes days, and what a prune deletes
+// meanwhile is not missed.
+func (a *app) mirrorRoute(ctx context.Context, cfg *config.Config, r route, with access) error {
 	repo, err := a.repository(ctx, r.from, access{signer: with.signer, trusted: with.trusted})
 	if err != nil {
 		return fmt.Errorf("%w: job %s: store %s: %w", holdfast.ErrIncomplete, r.job, r.from.Name, err)
@@ -142,6 +135,9 @@ func (a *app) routes(ctx context.Context, cfg *config.Config, f *storeFlags, tex
 			r := route{job.Name, job.Store, to}
 			if len(to) == 0 {
 				r.to = job.Mirrors
+			} else if name == "" {
+				// It is about the jobs that are elsewhere.
+				r.to = slices.DeleteFunc(slices.Clone(to), func(s config.Store) bool { return storeAddress(s) == storeAddress(job.Store) })
 			}
 			if len(r.to) > 0 {
 				routes = append(routes, r)

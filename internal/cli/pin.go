@@ -92,7 +92,7 @@ func (a *app) pin(ctx context.Context, f *pinFlags, id string, pinned bool) erro
 	if err != nil {
 		return err
 	}
-	if !pinned && !entry.PinnedAt(a.Now()) {
+	if !pinned && !entry.PinnedAt(a.Now()) && !slices.ContainsFunc(shelves, func(s pinShelf) bool { return s.own.PinnedAt(a.Now()) }) {
 		return holdfast.WithHint(fmt.Errorf("%w: backup %s is not pinned", holdfast.ErrUsage, entry.ID), "`holdfast list` shows which are")
 	}
 	var problems []error
@@ -131,7 +131,8 @@ func (a *app) pin(ctx context.Context, f *pinFlags, id string, pinned bool) erro
 type pinShelf struct {
 	place config.Store
 	repo  *archive.Archive
-	err   error // it cannot be looked at
+	own   archive.Entry // as this store has it
+	err   error         // it cannot be looked at
 }
 
 // findPinned finds the backup in whichever store has it, and returns it with what all stores know of its pins, and the stores of its job
@@ -165,8 +166,11 @@ func (a *app) findPinned(ctx context.Context, cfg *config.Config, f *pinFlags, w
 	}
 	var kept []pinShelf
 	for i, shelf := range shelves {
-		has := slices.ContainsFunc(lists[i], func(e archive.Entry) bool { return e.ID == entry.ID })
-		if has || shelf.err != nil && slices.ContainsFunc(own, func(s config.Store) bool { return s.Name == shelf.place.Name }) {
+		at := slices.IndexFunc(lists[i], func(e archive.Entry) bool { return e.ID == entry.ID })
+		if at >= 0 {
+			shelf.own = lists[i][at]
+		}
+		if at >= 0 || shelf.err != nil && slices.ContainsFunc(own, func(s config.Store) bool { return s.Name == shelf.place.Name }) {
 			kept = append(kept, shelf)
 		}
 	}

@@ -198,10 +198,13 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 	}
 	deleted := map[string]int{}
 	pruneErr := engine.Prune(ctx, review, func(d engine.Deletion) {
-		if d.Err == nil && !d.Held {
+		if d.Err == nil && !d.Held && !d.Pinned {
 			deleted[d.Store]++
 		}
 		a.showDeletion(job, d)
+		if d.Pinned {
+			return
+		}
 		a.note(cfg, journal.Pruned, d.Err, func(r *journal.Record) {
 			r.Job, r.Backup, r.Store, r.Detail, r.Reason = job.Name, d.Entry.ID, d.Store, d.Why, f.reason
 			r.Figures = map[string]float64{"objects": float64(d.Objects)}
@@ -212,6 +215,10 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 	})
 	defer a.carryJournal(context.WithoutCancel(ctx), cfg, places)
 	problems := []error{pruneErr}
+	hint := "mend that first; `holdfast prune --force --reason \"…\"` overrides it, and never deletes what is protected"
+	if f.force {
+		hint = "mend that first: `holdfast verify` says what is the matter; --force does not override it"
+	}
 	for _, s := range review.Stores {
 		switch {
 		case s.Open():
@@ -220,7 +227,7 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 		case s.Blocked != "":
 			a.note(cfg, journal.PruneBlocked, nil, func(r *journal.Record) { r.Job, r.Store, r.Detail, r.Result = job.Name, s.Name, s.Blocked, "refused" })
 			problems = append(problems, holdfast.WithHint(fmt.Errorf("nothing was deleted in store %s: %s", s.Name, s.Blocked),
-				"mend that first; `holdfast prune --force --reason \"…\"` overrides it, and never deletes what is protected"))
+				hint))
 		}
 	}
 	return errors.Join(problems...)
@@ -326,7 +333,7 @@ func ruleText(keep config.Keep, name string) string {
 
 func (a *app) showDeletion(job config.Job, d engine.Deletion) {
 	if a.flags.json {
-		fields := map[string]any{"job": job.Name, "store": d.Store, "id": d.Entry.ID, "why": d.Why, "objects": d.Objects, "deleted": d.Err == nil && !d.Held, "retained": d.Held}
+		fields := map[string]any{"job": job.Name, "store": d.Store, "id": d.Entry.ID, "why": d.Why, "objects": d.Objects, "deleted": d.Err == nil && !d.Held && !d.Pinned, "retained": d.Held, "pinned": d.Pinned}
 		if !d.Retained.IsZero() {
 			fields["until"] = d.Retained
 		}
@@ -334,6 +341,8 @@ func (a *app) showDeletion(job config.Job, d engine.Deletion) {
 	}
 	what := fmt.Sprintf("%s of %s in %s", d.Entry.ID, d.Entry.Time.Format("2006-01-02 15:04 UTC"), d.Store)
 	switch {
+	case d.Pinned:
+		a.printer.warn(what + " stays: a record in this store pins it; `holdfast unpin` again, if it should not")
 	case d.Held && !d.Retained.IsZero():
 		a.printer.say("  retained until " + d.Retained.UTC().Format("2006-01-02 15:04 UTC") + ": " + what)
 	case d.Held:

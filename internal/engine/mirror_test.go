@@ -191,7 +191,7 @@ func TestMirrorDoesNotBringBackWhatWasPruned(t *testing.T) {
 				}
 			}
 			pruned := map[string]*kit{"source": from, "mirror": to}[side]
-			if _, err := pruned.archive().Delete(t.Context(), gone, archive.Prune{Rule: archive.PruneRetention, Time: start}); err != nil {
+			if _, err := pruned.archive().Delete(t.Context(), gone, archive.Prune{Rule: archive.PruneRetention, Time: start}, nil); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := mirror(t, from, to); err != nil {

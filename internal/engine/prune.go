@@ -41,7 +41,7 @@ type Review struct {
 	Stores   []StoreReview
 	Warnings []error // what was not believed: it counts for nothing, which can only keep more
 	plan     PrunePlan
-	shelves  []Shelf // all of them, also those that [Review.Only] leaves out
+	shelves  []Shelf // all that could be looked at, also those that [Review.Only] leaves out
 }
 
 // Only is the review of those stores that are named, and with no name the whole.
@@ -90,6 +90,7 @@ type Deletion struct {
 	Objects  int
 	Retained time.Time // the store refuses to delete it before; zero and Held: it does not say until when
 	Held     bool
+	Pinned   bool // it is pinned in this store, and stays
 	Err      error
 }
 
@@ -137,29 +138,29 @@ func (r Review) apart(ctx context.Context, s StoreReview, record string) error {
 
 func (s StoreReview) prune(ctx context.Context, review Review, about func(Deletion)) error {
 	plan := review.plan
-	checked := len(review.shelves) == 1
+	// Before the first deletion it is made sure that this store is no other one under a second name.
+	var sure func(record string) error
+	if len(review.shelves) > 1 {
+		sure = func(record string) error {
+			sure = nil
+			return review.apart(ctx, s, record)
+		}
+	}
 	// remove deletes one backup and tells of it. What the store retains is told, and no error.
 	remove := func(entry archive.Entry, rule archive.PruneRule, why string) error {
 		deletion := Deletion{Store: s.Name, Entry: entry, Why: why}
 		record := archive.Prune{Rule: rule, Why: why, Time: plan.Now, Host: plan.Host, Who: plan.Who}
-		if entry.Kind != archive.KindImported && !checked {
-			name, err := s.archive.RecordPrune(ctx, entry, record)
-			if err == nil || errors.Is(err, store.ErrFull) { // a full store is what a prune is for
-				err = review.apart(ctx, s, name)
-			}
-			if err != nil {
-				return err
-			}
-			checked = true
-		}
 		var err error
 		if entry.Kind == archive.KindImported {
 			err = plan.RemoveImported(ctx, entry, record)
 		} else {
-			deletion.Objects, err = s.archive.Delete(ctx, entry, record)
+			deletion.Objects, err = s.archive.Delete(ctx, entry, record, sure)
 		}
-		if errors.Is(err, archive.ErrPinned) || errors.Is(err, archive.ErrCommitted) {
-			return nil // since the review somebody pinned it, or ended what looked left over
+		if errors.Is(err, archive.ErrCommitted) {
+			return nil // since the review somebody ended what looked left over
+		}
+		if errors.Is(err, archive.ErrPinned) {
+			deletion.Pinned, err = true, nil
 		}
 		if errors.Is(err, store.ErrRetained) {
 			deletion.Held, deletion.Retained, err = true, retainedUntil(err), nil

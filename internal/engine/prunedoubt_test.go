@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -244,14 +245,25 @@ func TestWhatChangedSinceTheReview(t *testing.T) {
 		k := newKit(t)
 		entries := k.daily(t, 6)
 		r := review(t, 6, k.shelf("main", retention.Rule{Daily: 2}))
-		if _, err := k.archive().PutPin(t.Context(), entries[1], true, time.Time{}, archive.Pin{Time: start}); err != nil {
-			t.Fatal(err)
+		for _, pinned := range entries[:2] {
+			if _, err := k.archive().PutPin(t.Context(), pinned, true, time.Time{}, archive.Pin{Time: start}); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := engine.Prune(t.Context(), r, func(engine.Deletion) {}); err != nil {
-			t.Fatal(err)
+		told := 0
+		if err := engine.Prune(t.Context(), r, func(d engine.Deletion) {
+			if d.Pinned {
+				told++
+			}
+		}); err != nil || told != 2 {
+			t.Fatalf("%d are told to be pinned, error %v", told, err)
 		}
-		if got, want := ids(k.list(t)), ids([]archive.Entry{entries[1], entries[4], entries[5]}); !slices.Equal(got, want) {
+		if got, want := ids(k.list(t)), ids([]archive.Entry{entries[0], entries[1], entries[4], entries[5]}); !slices.Equal(got, want) {
 			t.Errorf("left are %v, want %v", got, want)
+		}
+		recorded, err := k.archive().Pruned(t.Context(), "job")
+		if err != nil || recorded(entries[0]) || recorded(entries[1]) {
+			t.Errorf("what stays has a record that it is deleted; error %v", err)
 		}
 	})
 	t.Run("a copy that was half there", func(t *testing.T) {
@@ -308,6 +320,13 @@ func TestCollectedHalvesAreMirroredAgain(t *testing.T) {
 		t.Errorf("mirrored %+v, error %v", done, err)
 	}
 	box.mustVerify(t)
+	// What a rule deletes from there afterwards stays deleted.
+	if _, _, err := prune(t, 12, k.shelf("main", retention.Rule{Daily: 60}), box.shelf("box", retention.Rule{Daily: 11})); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := mirror(t, k, box); err != nil || done.Backups != 0 || len(box.list(t)) != 11 {
+		t.Errorf("mirrored %+v, error %v; box has %d", done, err, len(box.list(t)))
+	}
 }
 
 // fullAlways takes nothing.
@@ -404,7 +423,7 @@ type vanishing struct {
 
 func (v vanishing) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	if strings.Contains(name, string(v.entry.ID)) {
-		if _, err := v.k.archive().Delete(ctx, v.entry, archive.Prune{Rule: archive.PruneRetention, Time: start}); err != nil {
+		if _, err := v.k.archive().Delete(ctx, v.entry, archive.Prune{Rule: archive.PruneRetention, Time: start}, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -419,5 +438,62 @@ func TestWhatAPruneDeletesMeanwhileIsNotMissed(t *testing.T) {
 	done, err := engine.Mirror(t.Context(), from, box.destination("box"), engine.MirrorPlan{Job: "job", Now: clock}, nil)
 	if err != nil || done.Backups != 3 {
 		t.Errorf("mirrored %+v, error %v", done, err)
+	}
+}
+
+// unlisted opens what it has, and lists nothing.
+type unlisted struct{ *storetest.Memory }
+
+func (unlisted) List(context.Context, string) iter.Seq2[store.Object, error] {
+	return func(yield func(store.Object, error) bool) { yield(store.Object{}, errBroken) }
+}
+
+// A mirror that dies after it was opened is one that is away: the others are pruned.
+func TestAStoreThatIsNotListedStopsNoOther(t *testing.T) {
+	k := newKit(t)
+	k.daily(t, 6)
+	box := k.shelf("box", retention.Rule{Daily: 3})
+	box.Archive = archive.New(store.New(unlisted{k.memory.Clone()}, store.Options{Attempts: 1}), k.options)
+	deleted, _, err := prune(t, 6, k.shelf("main", retention.Rule{Daily: 2}), box)
+	if !errors.Is(err, errBroken) || len(deleted) != 3 {
+		t.Errorf("deleted %d, error %v", len(deleted), err)
+	}
+}
+
+// A mirror that somebody made by copying a whole folder has the records of the other store too.
+func TestAMirrorThatIsACopyOfTheFolderIsAnotherPlace(t *testing.T) {
+	k := newKit(t)
+	entries := k.daily(t, 6)
+	if err := k.archive().RecordPrune(t.Context(), entries[0], archive.Prune{Rule: archive.PruneRetention, Time: start}); err != nil {
+		t.Fatal(err)
+	}
+	box := k.on(k.memory.Clone())
+	box.memory.Restore()
+	deleted, _, err := prune(t, 6, k.shelf("main", retention.Rule{Daily: 2}), box.shelf("box", retention.Rule{Daily: 6}))
+	if err != nil || len(deleted) != 4 || len(box.list(t)) != 6 {
+		t.Errorf("deleted %d, error %v; box has %d", len(deleted), err, len(box.list(t)))
+	}
+}
+
+// A newest name that counts for nothing lifts nothing that blocks, and where it says that it is complete it blocks by itself.
+func TestADoubtfulNewestCountsForNothing(t *testing.T) {
+	at := start.AddDate(0, 0, 5).Add(2 * time.Minute).Format("20060102T150405Z")
+	for _, state := range []string{"complete", "incomplete"} {
+		k := newKit(t)
+		k.daily(t, 6)
+		k.forge(t, fmt.Sprintf("commits/job/%s.aaaaaaaaaa.full.%s.age.1234.json", at, state))
+		failed := k.on(k.memory.Clone())
+		failed.memory.Restore()
+		deleted, r, err := prune(t, 6, k.shelf("main", retention.Rule{Daily: 2}))
+		if complete := state == "complete"; err != nil || r.Stores[0].Open() == complete || complete != (len(deleted) == 0) {
+			t.Errorf("%s: blocked %q, deleted %d, error %v", state, r.Stores[0].Blocked, len(deleted), err)
+		}
+		if _, err := failed.archive().PutFailedRun(t.Context(), "job", archive.Run{Time: start.AddDate(0, 0, 5).Add(time.Minute)}); err != nil {
+			t.Fatal(err)
+		}
+		deleted, r, err = prune(t, 6, failed.shelf("main", retention.Rule{Daily: 2}))
+		if err != nil || r.Stores[0].Open() || len(deleted) != 0 {
+			t.Errorf("%s, after a run that failed: blocked %q, deleted %d, error %v", state, r.Stores[0].Blocked, len(deleted), err)
+		}
 	}
 }

@@ -37,7 +37,7 @@ type pruning struct {
 func ReviewPrune(ctx context.Context, shelves []Shelf, plan PrunePlan) (Review, error) {
 	p := &pruning{
 		plan: plan, shelves: shelves, merged: map[holdfast.BackupID]archive.Entry{}, twins: map[holdfast.BackupID]bool{},
-		review: Review{plan: plan, shelves: shelves},
+		review: Review{plan: plan},
 	}
 	input := retention.Input{Now: plan.Now, Force: plan.Force}
 	var failed time.Time
@@ -64,15 +64,11 @@ func ReviewPrune(ctx context.Context, shelves []Shelf, plan PrunePlan) (Review, 
 	if err := p.believe(ctx); err != nil {
 		return Review{}, interrupted(ctx, err)
 	}
-	newest := time.Time{}
 	for _, entry := range p.sorted() {
 		input.Backups = append(input.Backups, p.backup(entry))
-		if entry.Kind != archive.KindImported && entry.Kind != "safety" && entry.Time.After(newest) {
-			newest = entry.Time
-		}
 	}
 	if !failed.IsZero() {
-		input.LastRun = &retention.Run{Time: failed, Failed: failed.After(newest)}
+		input.LastRun = &retention.Run{Time: failed}
 	}
 	input.Deleted = p.deleted
 	for i, shelf := range shelves {
@@ -86,8 +82,10 @@ func ReviewPrune(ctx context.Context, shelves []Shelf, plan PrunePlan) (Review, 
 	if err != nil {
 		return Review{}, interrupted(ctx, err)
 	}
+	p.review.shelves = nil
 	for i, plan := range decided.Stores {
 		if p.review.Stores[i].Err == nil {
+			p.review.shelves = append(p.review.shelves, shelves[i])
 			p.fill(ctx, i, plan)
 		}
 	}
@@ -105,9 +103,16 @@ func (p *pruning) decide(ctx context.Context, input *retention.Input) (retention
 		asked[i] = map[question]bool{}
 	}
 	for {
+		var newest time.Time // of what the job's own runs made
 		for n, b := range input.Backups {
 			accepted := slices.ContainsFunc(input.Stores, func(s retention.Store) bool { return s.Copies[b.ID].Present && !s.Copies[b.ID].Doubtful })
 			input.Backups[n].Complete = b.Complete && accepted
+			if accepted && b.Kind != retention.Imported && b.Kind != retention.Safety && b.Time.After(newest) {
+				newest = b.Time
+			}
+		}
+		if input.LastRun != nil {
+			input.LastRun.Failed = input.LastRun.Time.After(newest)
 		}
 		plan := retention.Decide(*input)
 		changed := false
@@ -128,6 +133,11 @@ func (p *pruning) decide(ctx context.Context, input *retention.Input) (retention
 			for id, c := range learned {
 				changed = changed || c != input.Stores[i].Copies[id]
 				input.Stores[i].Copies[id] = c
+				p.doubted[i][id] = p.doubted[i][id] || c.Doubtful
+				if own := p.entries[i][id]; own.Superseded() && !c.Superseded {
+					own.SupersededBy = ""
+					p.entries[i][id] = own
+				}
 			}
 		}
 		if !changed {
@@ -136,10 +146,11 @@ func (p *pruning) decide(ctx context.Context, input *retention.Input) (retention
 	}
 }
 
-// question is what a store is asked about a backup: does it open, when it is kept, and is it locked, when it goes.
+// question is what a store is asked about a backup: does it open, when it is kept; does its re-sealed copy stand for it, when it goes for
+// its sake; and is it locked, when it goes.
 type question struct {
-	id   holdfast.BackupID
-	keep bool
+	id               holdfast.BackupID
+	keep, superseded bool
 }
 
 // refused reports whether something was read, or looked for, and is not what its name says.
@@ -151,15 +162,15 @@ func (p *pruning) warn(format string, args ...any) {
 	p.review.Warnings = append(p.review.Warnings, fmt.Errorf(format, args...))
 }
 
-// ask asks a store what it was not asked yet, and returns the copies that turned out to be doubtful or locked.
+// ask asks a store what it was not asked yet, and returns the copies that turned out to be doubtful, not superseded, or locked.
 func (p *pruning) ask(ctx context.Context, i int, plan retention.StorePlan, copies map[holdfast.BackupID]retention.Copy, asked map[question]bool) (map[holdfast.BackupID]retention.Copy, error) {
 	var mu sync.Mutex // guards learned and the warnings
 	learned := map[holdfast.BackupID]retention.Copy{}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(askedAtOnce)
 	for _, d := range plan.Decisions {
-		own, c, q := p.entries[i][d.ID], copies[d.ID], question{d.ID, d.Keep}
-		if own.Kind == archive.KindImported || asked[q] || d.Keep && !d.Complete || !d.Keep && plan.Blocked != "" {
+		own, c, q := p.entries[i][d.ID], copies[d.ID], question{d.ID, d.Keep, !d.Keep && copies[d.ID].Superseded}
+		if own.Kind == archive.KindImported || asked[q] || !d.Keep && plan.Blocked != "" {
 			continue
 		}
 		asked[q] = true
@@ -167,7 +178,11 @@ func (p *pruning) ask(ctx context.Context, i int, plan retention.StorePlan, copi
 			var err error
 			if d.Keep {
 				_, err = p.shelves[i].Archive.Open(ctx, own)
-			} else {
+			} else if q.superseded {
+				err = p.copyStands(ctx, i, own)
+			}
+			stands := err == nil
+			if !d.Keep && stands {
 				err = p.shelves[i].Archive.Retained(ctx, own)
 			}
 			mu.Lock()
@@ -180,9 +195,18 @@ func (p *pruning) ask(ctx context.Context, i int, plan retention.StorePlan, copi
 			case d.Keep && refused(err):
 				c.Doubtful = true
 				p.warn("backup %s in store %s counts for nothing, and is not deleted: %w", own.ID, p.shelves[i].Name, err)
+			case q.superseded && !stands && refused(err):
+				c.Superseded = false
+				p.warn("backup %s in store %s is not superseded, and its copy counts for nothing: %w", own.ID, p.shelves[i].Name, err)
+				if copied := copies[own.SupersededBy]; copied.Present {
+					copied = cmp.Or(learned[own.SupersededBy], copied)
+					copied.Doubtful = true
+					learned[own.SupersededBy] = copied
+				}
 			default:
 				return err
 			}
+			c.Doubtful = c.Doubtful || learned[d.ID].Doubtful // another's question may have shown it
 			learned[d.ID] = c
 			return nil
 		})
@@ -432,11 +456,6 @@ func (p *pruning) fill(ctx context.Context, i int, plan retention.StorePlan) {
 			decided.rule = archive.PruneForced
 		}
 		decided.ReadOnly = own.Kind == archive.KindImported && p.plan.RemoveImported == nil
-		if !decided.Keep && decided.rule == archive.PruneSuperseded {
-			if err := p.copyNames(ctx, p.shelves[i].Archive, i, own); err != nil {
-				decided.Keep, decided.Why = true, "its re-sealed copy does not stand for it: "+holdfast.Sentence(err)
-			}
-		}
 		deletes = deletes || !decided.Keep && !decided.ReadOnly
 		review.Decisions = append(review.Decisions, decided)
 	}
@@ -464,16 +483,16 @@ func (p *pruning) newestIsWhole(ctx context.Context, i int, decisions []Decided)
 	return nil
 }
 
-// copyNames checks that the copy which stands for entry names it in its signed manifest, and is whole as far as is known.
-func (p *pruning) copyNames(ctx context.Context, a *archive.Archive, i int, entry archive.Entry) error {
+// copyStands checks that the copy which stands for entry names it in its signed manifest, and is whole as far as is known.
+func (p *pruning) copyStands(ctx context.Context, i int, entry archive.Entry) error {
 	copied, has := p.entries[i][entry.SupersededBy]
 	if !has {
-		return errors.New("it is not in this store")
+		return fmt.Errorf("%w: %s is not in this store", holdfast.ErrDifference, entry.SupersededBy)
 	}
 	if copied.Damaged() || p.merged[copied.ID].State() == string(holdfast.Failed) {
 		return fmt.Errorf("%w: %s was found damaged", holdfast.ErrDifference, copied.ID)
 	}
-	b, err := a.Open(ctx, copied)
+	b, err := p.shelves[i].Archive.Open(ctx, copied)
 	if err != nil {
 		return err
 	}
