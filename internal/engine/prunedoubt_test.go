@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"slices"
 	"strings"
@@ -495,5 +496,33 @@ func TestADoubtfulNewestCountsForNothing(t *testing.T) {
 		if err != nil || r.Stores[0].Open() || len(deleted) != 0 {
 			t.Errorf("%s, after a run that failed: blocked %q, deleted %d, error %v", state, r.Stores[0].Blocked, len(deleted), err)
 		}
+	}
+}
+
+// hiding has no object whose name has the part.
+type hiding struct {
+	*storetest.Memory
+	part string
+}
+
+func (h hiding) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if strings.Contains(name, h.part) {
+		return nil, fmt.Errorf("open %s: %w", name, fs.ErrNotExist)
+	}
+	return h.Memory.Open(ctx, name, offset, length)
+}
+
+// A re-sealed copy that somebody deletes meanwhile stands for nothing.
+func TestACopyThatVanishesStandsForNothing(t *testing.T) {
+	k := newKit(t)
+	entries := k.daily(t, 6)
+	copied := k.reseal(t, entries[3])
+	shelf := k.shelf("main", retention.Rule{Daily: 6})
+	shelf.Archive = archive.New(store.New(hiding{k.memory, string(copied.ID)}, store.Options{Attempts: 1}), k.options)
+	if _, _, err := prune(t, 6, shelf); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(ids(k.list(t)), entries[3].ID) {
+		t.Error("the original is gone")
 	}
 }

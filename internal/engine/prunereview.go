@@ -33,7 +33,8 @@ type pruning struct {
 
 // ReviewPrune decides what retention no longer keeps of a job, in each of its stores. Whatever a decision leans on beyond the name of a
 // backup that goes is read and its signature checked: manifests of what stays, proofs and failed drills, checks of copies, ends of pins.
-// What cannot be accepted counts for nothing, which can only keep more; what cannot be read ends the review of that store.
+// What cannot be accepted counts for nothing, which can only keep more. A manifest that cannot be read ends the review of that store, and
+// a drill that no store can give away now ends the whole.
 func ReviewPrune(ctx context.Context, shelves []Shelf, plan PrunePlan) (Review, error) {
 	p := &pruning{
 		plan: plan, shelves: shelves, merged: map[holdfast.BackupID]archive.Entry{}, twins: map[holdfast.BackupID]bool{},
@@ -188,7 +189,7 @@ func (p *pruning) ask(ctx context.Context, i int, plan retention.StorePlan, copi
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
-			case err == nil, !d.Keep && errors.Is(err, fs.ErrNotExist): // another janitor was faster
+			case err == nil, !d.Keep && stands && errors.Is(err, fs.ErrNotExist): // another janitor was faster
 				return nil
 			case errors.Is(err, store.ErrRetained):
 				c.Locked, c.LockedUntil = true, retainedUntil(err)
