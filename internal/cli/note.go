@@ -213,6 +213,10 @@ func (a *app) carryTo(ctx context.Context, j *journal.Journal, place config.Stor
 	}
 	// Whoever may only read leaves it to the next one who may write.
 	if _, err := j.Push(ctx, s); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, store.ErrReadOnly) {
-		a.printer.warn(fmt.Sprintf("store %s: %s", place.Name, holdfast.Sentence(err)))
+		text := fmt.Sprintf("store %s: %s", place.Name, holdfast.Sentence(err))
+		if hint := holdfast.Hint(err); hint != "" {
+			text += ": " + hint
+		}
+		a.printer.warn(text)
 	}
 }

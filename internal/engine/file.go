@@ -163,14 +163,18 @@ func told(file File, back source.Facts, src *report.Source) {
 		inFile[fact.Name] = fact
 	}
 	for _, fact := range back.Facts {
+		if before, counted := inFile[fact.Name]; fact.Class == toldTable && (fact.Rule == source.Listed || !counted) {
+			delete(inFile, fact.Name)
+			src.Notes = append(src.Notes, missing(fact, before, counted))
+		}
+	}
+	for _, fact := range back.Facts {
 		row := report.Row{Class: fact.Class, Name: fact.Name, Same: true, Untold: true}
 		switch fact.Class {
 		case "table", toldTable:
 			before, counted := inFile[fact.Name]
-			if fact.Class == toldTable && (fact.Rule == source.Listed || !counted) {
-				delete(inFile, fact.Name)
-				src.Notes = append(src.Notes, missing(fact, before, counted))
-				continue
+			if fact.Class == toldTable && !counted {
+				continue // told above
 			}
 			row.Class, row.Restored, row.Unit = "table", fact.Rows, "rows"
 			if counted {

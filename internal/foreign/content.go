@@ -120,6 +120,10 @@ const statements = " ALTER ANALYZE BEGIN CALL CLUSTER COMMENT COMMIT COPY CREATE
 // fixedWords are those of the statements whose second word is fixed too: prose begins with some of them.
 var fixedWords = regexp.MustCompile(`(?i)^(?:DELETE\s+FROM|IMPORT\s+FOREIGN|INSERT\s+INTO|MERGE\s+INTO|REFRESH\s+MATERIALIZED|SECURITY\s+LABEL|SET\s+["a-z_]|START\s+TRANSACTION)`)
 
+// longStatement is how a statement begins that may be very long, and prose does not.
+var longStatement = regexp.MustCompile(`(?i)^(?:CREATE\s+(?:TABLE|TEMP|TEMPORARY|UNLOGGED|VIEW|MATERIALIZED|FUNCTION|PROCEDURE|TYPE|OR\s+REPLACE)\s|COMMENT\s+ON\s|SELECT\s+['"(*0-9]|VALUES\s*\(|` +
+	`WITH\s+(?:RECURSIVE\s+)?(?:"[^"]+"|\w+)\s*(?:\(|AS\s))`)
+
 const fixed = " DELETE IMPORT INSERT MERGE REFRESH SECURITY SET START "
 
 // isSQL reports whether text, which begins with a word of a statement, goes on as SQL does: prose can begin so too, and seldom
@@ -137,7 +141,7 @@ func isSQL(text []byte, cut bool) bool {
 	for rest := text; ; {
 		_, behind, found := bytes.Cut(rest, []byte(";"))
 		if !found {
-			break
+			return cut && (word == " INSERT " || longStatement.Match(text)) // one statement may be longer than what is looked at
 		}
 		rest = behind
 		behind = bytes.TrimLeft(behind, " \t\r")
@@ -148,8 +152,6 @@ func isSQL(text []byte, cut bool) bool {
 			return true
 		}
 	}
-	// One statement with the rows of a whole table may be longer than what is looked at.
-	return cut && word == " INSERT "
 }
 
 // text tells SQL from other text.

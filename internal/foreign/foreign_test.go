@@ -226,6 +226,8 @@ func TestContents(t *testing.T) {
 		"an order":                           {"Start the server, then wait.\n", "unknown"},
 		"an order, to its end":               {"Start the server;\nthen wait.\n", "unknown"},
 		"a long letter":                      {"With best regards" + strings.Repeat(" and so on", 10_000), "unknown"},
+		"a long statement":                   {"WITH a(x) AS (VALUES (0)" + strings.Repeat(",(1)", 20_000) + ") SELECT * INTO t FROM a", "SQL"},
+		"a long remark":                      {"COMMENT ON TABLE t IS '" + strings.Repeat("so on ", 20_000) + "'", "SQL"},
 		"a script of a shell":                {"set -eu\ncase $1 in\na) exit;;\nesac\n", "unknown"},
 		"a script of a browser":              {"import x from 'y';\n", "unknown"},
 		"a word alone":                       {"SELECT", "unknown"},

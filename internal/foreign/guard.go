@@ -155,7 +155,7 @@ func guardMember(name string, r io.Reader) io.ReadCloser {
 		}
 		content := io.Reader(plain)
 		if layer, compressed := memberLayer(name); compressed {
-			if content, err = memberContent(layer, head, plain); err != nil {
+			if content, err = memberContent(name, layer, head, plain); err != nil {
 				return err
 			}
 		}
@@ -186,9 +186,14 @@ func guardMember(name string, r io.Reader) io.ReadCloser {
 // noInserts is what pg_dump -Fd --inserts writes of a table without rows.
 const noInserts = "\n\n"
 
+// emptyBlob is a large object that pg_dump may write as a file of no bytes; gzip always writes some.
+var emptyBlob = regexp.MustCompile(`^blob_[0-9]+\.dat\.(?:zst|lz4)$`)
+
 // memberContent unpacks a file of pg_dump -Fd that is compressed as its name says.
-func memberContent(layer Layer, head []byte, plain *peeker) (io.Reader, error) {
+func memberContent(name string, layer Layer, head []byte, plain *peeker) (io.Reader, error) {
 	switch found, is := layerOf(head); {
+	case len(head) == 0 && emptyBlob.MatchString(name):
+		return plain, nil
 	case len(head) == 0:
 		return nil, holdfast.WithHint(damaged(errors.New("there is nothing in it: whoever wrote it had no room, or was stopped")), hintCut)
 	case layer == "lz4" && bytes.HasPrefix(head, []byte("\x04\x22\x4d\x18")):

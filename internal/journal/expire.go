@@ -72,6 +72,10 @@ func (j *Journal) Trim(ctx context.Context, keep time.Duration, carried int64) (
 	}
 	var gone int64
 	err := j.locked(ctx, "lock", func() error {
+		// A head that stands in what goes would speak of a record that nobody has.
+		if err := j.sign(); err != nil {
+			return err
+		}
 		segments, err := j.segments()
 		if err != nil {
 			return err

@@ -2,11 +2,13 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -335,15 +337,117 @@ func TestPushBehindABase(t *testing.T) {
 	if gone, err := j.Trim(t.Context(), keep, 48); err != nil || gone != 20 {
 		t.Fatalf("trimmed up to %d, error %v", gone, err)
 	}
-	for name, to := range map[string]*storetest.Memory{"new": storetest.NewMemory(t), "late": late} {
+	even := storetest.NewMemory(t)
+	for _, name := range memory.Names()[:20] { // to October, which is the last to go
+		data, _ := memory.Bytes(name)
+		if err := wrap(even).Put(t.Context(), name, bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]*storetest.Memory{"new": storetest.NewMemory(t), "late": late, "even": even} {
 		if n, err := j.Push(t.Context(), wrap(to)); err != nil || n != 28 {
 			t.Errorf("%s: pushed %d, error %v", name, n, err)
 		}
 		if audit, err := j.Verify(t.Context(), k.trust(), map[string]*store.Store{"box": wrap(to)}); err != nil || audit.Stores["box"] != 48 {
 			t.Errorf("%s: %+v, error %v", name, audit, err)
 		}
-		if audit, err := journal.VerifyStore(t.Context(), wrap(to), j.Chain(), k.trust(), nil); err != nil || audit.Base != 20 {
+		if audit, err := journal.VerifyStore(t.Context(), wrap(to), j.Chain(), k.trust(), nil); err != nil || audit.Base != map[string]int64{"new": 20, "late": 20}[name] {
 			t.Errorf("%s: from the store alone %+v, error %v", name, audit, err)
 		}
+	}
+}
+
+// What was signed last may be among what goes: a host that was silent for a year goes on.
+func TestASilentHostGoesOnAfterAnExpiry(t *testing.T) {
+	k := newKit(t)
+	j := k.open(t)
+	memory := storetest.NewMemory(t)
+	k.fill(t, j, 4)
+	if _, err := j.Push(t.Context(), wrap(memory)); err != nil {
+		t.Fatal(err)
+	}
+	k.now = k.now.AddDate(0, 17, 0)
+	if _, err := j.Append(t.Context(), record(4)); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := j.Trim(t.Context(), keep, 4); err != nil || gone != 4 {
+		t.Fatalf("trimmed up to %d, error %v", gone, err)
+	}
+	for range 2 {
+		k.fill(t, j, 1)
+		if _, err := j.Push(t.Context(), wrap(memory)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if audit, err := j.Verify(t.Context(), k.trust(), map[string]*store.Store{"box": wrap(memory)}); err != nil || audit.Head != 7 || audit.Stores["box"] != 7 {
+		t.Errorf("%+v, error %v", audit, err)
+	}
+}
+
+// Whatever moment a crash comes at while a beginning or a head is replaced, what is there is whole, and the next one goes on.
+func TestACrashBetweenAMarkAndItsSignature(t *testing.T) {
+	k, j, _ := years(t)
+	if gone, err := j.Trim(t.Context(), keep, 10); err != nil || gone != 10 {
+		t.Fatalf("trimmed up to %d, error %v", gone, err)
+	}
+	before := map[string][]byte{}
+	names, err := filepath.Glob(filepath.Join(k.dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if before[name], err = os.ReadFile(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.now = k.now.Add(time.Hour)
+	if gone, err := j.Trim(t.Context(), keep, 48); err != nil || gone != 20 {
+		t.Fatalf("trimmed up to %d, error %v", gone, err)
+	}
+	for name, data := range before {
+		if strings.HasSuffix(name, ".json.sig") {
+			continue // those were written, and nothing else was
+		}
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if audit, err := j.Verify(t.Context(), k.trust(), nil); err != nil || audit.Base != 10 || audit.Head != 48 {
+		t.Errorf("behind the crash: %+v, error %v", audit, err)
+	}
+	if gone, err := j.Trim(t.Context(), keep, 48); err != nil || gone != 20 {
+		t.Errorf("trimmed up to %d, error %v", gone, err)
+	}
+	if audit, err := j.Verify(t.Context(), k.trust(), nil); err != nil || audit.Base != 20 {
+		t.Errorf("in the end: %+v, error %v", audit, err)
+	}
+}
+
+// busy lets something happen at its first listing.
+type busy struct {
+	*storetest.Memory
+	happens func()
+}
+
+func (b *busy) List(ctx context.Context, prefix string) iter.Seq2[store.Object, error] {
+	if happens := b.happens; happens != nil {
+		b.happens = nil
+		happens()
+	}
+	return b.Memory.List(ctx, prefix)
+}
+
+// A command that ends while the stores are looked at is no end that was cut off.
+func TestACommandThatEndsMeanwhile(t *testing.T) {
+	k, j, memory := years(t)
+	other := k.open(t)
+	s := store.New(&busy{memory, func() {
+		k.fill(t, other, 1)
+		if _, err := other.Push(t.Context(), wrap(memory)); err != nil {
+			t.Error(err)
+		}
+	}}, store.Options{Attempts: 1})
+	if audit, err := j.Verify(t.Context(), k.trust(), map[string]*store.Store{"box": s}); err != nil || audit.Records != 48 || audit.Stores["box"] != 49 {
+		t.Errorf("%+v, error %v", audit, err)
 	}
 }

@@ -387,6 +387,19 @@ func (j *Journal) find(seq int64) (found Record, hash string, err error) {
 	return found, hash, err
 }
 
+// hashAt is the hash of a record that is here, or was the last one to go; "" of all others.
+func (j *Journal) hashAt(seq int64) (string, error) {
+	_, hash, err := j.find(seq)
+	if err != nil || hash != "" {
+		return hash, err
+	}
+	base, err := j.mark(baseKind())
+	if err != nil || base == nil || base.Seq != seq {
+		return "", err
+	}
+	return base.Hash, nil
+}
+
 // behindMarks is the end that the next record comes behind: that of the chain or, where that is lost, what is signed of it. So no number
 // is given twice, and the gap stays to be seen.
 func (j *Journal) behindMarks(end tail) (tail, error) {
@@ -410,7 +423,7 @@ func (j *Journal) maySign(end tail) error {
 	if err == nil && m != nil {
 		hash := end.hash
 		if m.Seq != end.seq {
-			_, hash, err = j.find(m.Seq)
+			hash, err = j.hashAt(m.Seq)
 		}
 		if err == nil {
 			err = m.fits(end.seq, hash)
@@ -422,6 +435,22 @@ func (j *Journal) maySign(end tail) error {
 	return err
 }
 
+// sign writes the head at the end of the chain. The lock is held.
+func (j *Journal) sign() error {
+	end, err := j.mend()
+	if err == nil {
+		err = j.maySign(end)
+	}
+	if err != nil || end.seq == 0 {
+		return err
+	}
+	m, err := newMark(headKind(), j.opt.Signer, j.chain, end, j.opt.Now())
+	if err != nil {
+		return err
+	}
+	return j.writeMark(headKind(), m)
+}
+
 // Checkpoint signs the end of the chain. Without a signer it does nothing. It fails with holdfast.ErrDifference, and leaves the last
 // checkpoint as it is, when the chain has no longer what that one signed.
 func (j *Journal) Checkpoint(ctx context.Context) error {
@@ -429,18 +458,7 @@ func (j *Journal) Checkpoint(ctx context.Context) error {
 		return nil
 	}
 	err := j.locked(ctx, "lock", func() error {
-		end, err := j.mend()
-		if err == nil {
-			err = j.maySign(end)
-		}
-		if err != nil || end.seq == 0 {
-			return err
-		}
-		m, err := newMark(headKind(), j.opt.Signer, j.chain, end, j.opt.Now())
-		if err != nil {
-			return err
-		}
-		return j.writeMark(headKind(), m)
+		return j.sign()
 	})
 	if err != nil {
 		return fmt.Errorf("sign the journal: %w", err)

@@ -1,11 +1,13 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"holdfast"
@@ -90,7 +92,18 @@ func (j *Journal) signedMark(k kind, c *checker) (*signedMark, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: the signature of the journal's %s is not readable: %w", holdfast.ErrDifference, k.what, err)
 	}
-	return c.signedMark(k, j.chain, data, signature)
+	return c.signedMark(k, j.chain, data, fitting(k, data, signature))
+}
+
+// fitting is that of the signatures in a file which fits the data, else the first.
+func fitting(k kind, data, file []byte) []byte {
+	all := bytes.SplitAfter(file, []byte("-----END SSH SIGNATURE-----\n"))
+	for _, signature := range all {
+		if _, err := seal.Verify(signature, k.namespace, data); err == nil {
+			return signature
+		}
+	}
+	return all[0]
 }
 
 func (c *checker) signedMark(k kind, chain string, data, signature []byte) (*signedMark, error) {
@@ -104,13 +117,31 @@ func (c *checker) signedMark(k kind, chain string, data, signature []byte) (*sig
 	return &signedMark{m, data, signature}, nil
 }
 
-// writeMark replaces a mark. Between the two files a crash leaves a mark that its signature does not fit: the next one mends that, and a
-// verification says so.
+// writeMark replaces a mark. Behind its signature that of the mark before is kept: a crash between the two files leaves one that fits.
 func (j *Journal) writeMark(k kind, m *signedMark) error {
-	if err := durable.WriteFile(j.path(k.file+".sig"), m.signature, fileMode); err != nil {
+	before, err := j.signatureOf(k)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(j.path(k.file+".sig"), slices.Concat(m.signature, before), fileMode); err != nil {
 		return err
 	}
 	return durable.WriteFile(j.path(k.file), m.data, fileMode)
+}
+
+// signatureOf is the signature of the mark that is there; nil when none is.
+func (j *Journal) signatureOf(k kind) ([]byte, error) {
+	data, err := os.ReadFile(j.path(k.file))
+	if err == nil {
+		var file []byte
+		if file, err = os.ReadFile(j.path(k.file + ".sig")); err == nil {
+			return fitting(k, data, file), nil
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return nil, err
 }
 
 // fits compares a head with a chain here that ends with the record last, hash being that of the record of the head, "" when it is not

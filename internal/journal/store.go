@@ -165,7 +165,7 @@ func (j *Journal) continues(ctx context.Context, s *store.Store, last pushed, en
 	if _, err := eachLine(data, func(line []byte) error { there = hashOf(line); return nil }); err != nil {
 		return err
 	}
-	_, here, err := j.find(last.last)
+	here, err := j.hashAt(last.last)
 	if err == nil && here != there {
 		return holdfast.WithHint(fmt.Errorf("%w: %w, %d: this host was set back, or somebody rewrote one of them", holdfast.ErrDifference, ErrFork, last.last),
 			"find out why; `holdfast audit rebuild` takes the journal from the store and keeps this one aside")

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast"
 	"holdfast/internal/seal"
 	"holdfast/internal/store"
@@ -70,29 +72,10 @@ func (a Audit) Agrees(other Audit) error {
 func (j *Journal) Verify(ctx context.Context, trust Trust, stores map[string]*store.Store) (Audit, error) {
 	audit := Audit{Chain: j.chain, Stores: map[string]int64{}, Unseen: map[string]string{}, Hashes: map[int64]string{}}
 	c := newChecker(trust)
-	var problems []error
-	base, err := j.signedMark(baseKind(), c)
+	// Nobody appends meanwhile; who may only read takes no lock.
+	problems, err := j.verifyHere(ctx, c, &audit)
 	if err != nil {
-		problems = append(problems, err)
-	}
-	c.base = base
-	err = j.lines(func(line []byte) error {
-		if err := c.next(line); err != nil {
-			return err
-		}
-		audit.saw(c.last)
-		audit.Hashes[c.last.Seq] = c.hash
-		return nil
-	})
-	if err == nil {
-		err = c.end()
-	}
-	if err != nil {
-		problems = append(problems, fmt.Errorf("the journal here: %w", err))
-	}
-	audit.begins(base)
-	if err := j.checkHead(c, &audit); err != nil {
-		problems = append(problems, err)
+		return audit, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(stores)) {
 		if stores[name] == nil {
@@ -113,6 +96,41 @@ func (j *Journal) Verify(ctx context.Context, trust Trust, stores map[string]*st
 	return audit, errors.Join(problems...)
 }
 
+// verifyHere checks the chain here and its head, and returns what is wrong with them.
+func (j *Journal) verifyHere(ctx context.Context, c *checker, audit *Audit) (problems []error, err error) {
+	look := func() error {
+		base, err := j.signedMark(baseKind(), c)
+		if err != nil {
+			problems = append(problems, err)
+		}
+		c.base = base
+		err = j.lines(func(line []byte) error {
+			if err := c.next(line); err != nil {
+				return err
+			}
+			audit.saw(c.last)
+			audit.Hashes[c.last.Seq] = c.hash
+			return nil
+		})
+		if err == nil {
+			err = c.end()
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("the journal here: %w", err))
+		}
+		audit.begins(base)
+		if err := j.checkHead(c, audit); err != nil {
+			problems = append(problems, err)
+		}
+		return nil
+	}
+	err = j.locked(ctx, "lock", look)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		err = look()
+	}
+	return problems, err
+}
+
 // checkHead compares the signed head with the chain.
 func (j *Journal) checkHead(c *checker, audit *Audit) error {
 	head, err := j.signedMark(headKind(), c)
@@ -129,8 +147,15 @@ func (j *Journal) checkStore(ctx context.Context, c *checker, s *store.Store, he
 	own.signers = c.signers
 	there, err := own.walk(ctx, s, j.chain, func(r Record, line []byte) error {
 		hash, known := here.Hashes[r.Seq]
+		if r.Seq > here.Records { // maybe of a command that ended since
+			var err error
+			if _, hash, err = j.find(r.Seq); err != nil {
+				return err
+			}
+			known = hash != ""
+		}
 		switch {
-		case r.Seq > here.Records:
+		case r.Seq > here.Records && !known:
 			return fmt.Errorf("%w: it has record %d, and the journal here %s: its end was cut off", holdfast.ErrDifference, r.Seq, endsWith(here.Records))
 		case known && hash != hashOf(line):
 			return fmt.Errorf("%w: %w, %d", holdfast.ErrDifference, ErrFork, r.Seq)

@@ -227,6 +227,7 @@ func TestBase64OfOpenSSL(t *testing.T) {
 		for name, form := range map[string][]byte{
 			"as it is": data, "of windows": bytes.ReplaceAll(data, []byte("\n"), []byte("\r\n")), "in one line": bytes.ReplaceAll(data, []byte("\n"), nil),
 			"without its last line end": bytes.TrimRight(data, "\n"), "behind an empty line": append([]byte("\n"), data...),
+			"from a mail": append(bytes.ReplaceAll(data, []byte("\n"), []byte(" \n\t")), "  \n\n"...),
 		} {
 			got, f, err := openForeign(form, opt)
 			if err != nil || !bytes.Equal(got, plain) || f.Format != seal.OpenSSL || f.Authenticated {
@@ -237,7 +238,7 @@ func TestBase64OfOpenSSL(t *testing.T) {
 			continue // of little nobody can tell a wrong key from a right one
 		}
 		for name, bad := range map[string][]byte{
-			"something behind": append(bytes.Clone(data), "more\n"...), "a strange letter": bytes.Replace(data, data[200:201], []byte("*"), 1), "a blank": append(bytes.Clone(data[:100]), append([]byte(" "), data[100:]...)...),
+			"something behind": append(bytes.Clone(data), "more\n"...), "a strange letter": slices.Concat(data[:200], []byte("*"), data[201:]),
 			"cut in a group": data[:len(bytes.TrimRight(data, "=\n"))-2], "cut in a block": data[:60],
 		} {
 			got, _, err := openForeign(bad, opt)

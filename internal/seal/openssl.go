@@ -104,7 +104,7 @@ var (
 // on into one of four.
 func isOpenSSLText(head []byte) bool {
 	const magic, next = "U2FsdGVkX1", "89+/"
-	rest, is := bytes.CutPrefix(bytes.TrimLeft(head, "\r\n"), []byte(magic))
+	rest, is := bytes.CutPrefix(bytes.TrimLeft(head, "\r\n\t "), []byte(magic))
 	return is && len(rest) > 0 && strings.IndexByte(next, rest[0]) >= 0
 }
 
@@ -115,7 +115,21 @@ func withoutBase64(r io.Reader) io.Reader {
 	if head, _ := buffered.Peek(DetectLength); !isOpenSSLText(head) {
 		return buffered
 	}
-	return base64.NewDecoder(base64.StdEncoding.Strict(), buffered)
+	return base64.NewDecoder(base64.StdEncoding.Strict(), unspaced{buffered})
+}
+
+// unspaced leaves out blanks and tabs, which openssl skips and what mails and editors add.
+type unspaced struct{ r io.Reader }
+
+func (u unspaced) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	kept := p[:0]
+	for _, c := range p[:n] {
+		if c != ' ' && c != '\t' {
+			kept = append(kept, c)
+		}
+	}
+	return len(kept), err
 }
 
 // readOpenSSLSalt reads what stands before the encrypted blocks.

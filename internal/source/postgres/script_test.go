@@ -233,6 +233,12 @@ func TestForeignTablesElsewhere(t *testing.T) {
 		{"in partitions", "CREATE TABLE p (a int) PARTITION BY LIST (a);\nCREATE TABLE q PARTITION OF p FOR VALUES IN (1, 2);\n" + rows("public.p"), "public.p exact 2"},
 		{"in partitions, among others", "CREATE TABLE p (a int) PARTITION BY LIST (a);\nCREATE TABLE q PARTITION OF p FOR VALUES IN (1, 2);\n" + rows("public.p") + "INSERT INTO q VALUES (1);\n", "public.p listed 0 which are in its partitions, among 3"},
 		{"in partitions, and one was lost", "CREATE TABLE p (a int) PARTITION BY LIST (a);\nCREATE TABLE q PARTITION OF p FOR VALUES IN (1, 2);\n" + rows("public.p") + "DELETE FROM q WHERE a = 1;\n", "public.p exact 1"},
+		{"in partitions, and one is detached", "CREATE TABLE p (a int) PARTITION BY LIST (a);\nCREATE TABLE q PARTITION OF p FOR VALUES IN (1);\nCREATE TABLE r PARTITION OF p FOR VALUES IN (2);\n" + rows("public.p") + "ALTER TABLE public.p DETACH PARTITION public.q;\n",
+			"public.p listed 0 of which 1 are there: the file drops or detaches partitions"},
+		{"in partitions, and one is dropped", "CREATE TABLE p (a int) PARTITION BY LIST (a);\nCREATE TABLE q PARTITION OF p FOR VALUES IN (1);\nCREATE TABLE r PARTITION OF p FOR VALUES IN (2);\n" + rows("public.p") + "DROP TABLE public.q;\n",
+			"public.p listed 0 of which 1 are there: the file drops or detaches partitions"},
+		{"renamed, and another takes its name", "CREATE TABLE a (a int);\nCREATE TABLE b (a int);\n" + rows("public.a") + "COPY public.b FROM stdin;\n1\n\\.\nALTER TABLE public.a RENAME TO c;\nALTER TABLE public.b RENAME TO a;\n",
+			"public.a listed 0 and the file itself drops or renames it: what has the name now may be another\npublic.b listed 0 which the file itself drops or renames"},
 		{"through a view", "CREATE TABLE t (a int);\nCREATE VIEW v AS SELECT a FROM t;\nCREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.t VALUES (NEW.a); RETURN NEW; END$$;\n" +
 			"CREATE TRIGGER x INSTEAD OF INSERT ON v FOR EACH ROW EXECUTE FUNCTION f();\n" + rows("public.v"), "public.v listed 0 which is no table here: where they went cannot be told"},
 		{"latin letters", "SET client_encoding = 'LATIN1';\nCREATE TABLE \"\xe9\" (a int);\n" + rows("public.\"\xe9\""), ""},

@@ -37,8 +37,13 @@ func (p scripted) missed(ctx context.Context, facts []source.Fact) ([]source.Fac
 		}
 	}
 	wanted := slices.Clone(p.script.Tables)
+	var found []source.Fact
 	for _, name := range p.script.Gone {
-		if slices.Contains(p.script.Uncounted, name) {
+		switch {
+		case here[name]:
+			// What the file gave that name to was another table then.
+			found = append(found, source.Fact{Class: toldTable, Name: name, Rule: source.Listed, Text: "and the file itself drops or renames it: what has the name now may be another"})
+		case slices.Contains(p.script.Uncounted, name):
 			wanted = append(wanted, source.Fact{Name: name})
 		}
 	}
@@ -48,7 +53,6 @@ func (p scripted) missed(ctx context.Context, facts []source.Fact) ([]source.Fac
 			conn.Close() // it changed nothing
 		}
 	}()
-	var found []source.Fact
 	for _, fact := range wanted {
 		if here[fact.Name] {
 			continue
@@ -140,6 +144,8 @@ func (p scripted) search(ctx context.Context, conn pgclient.Session, fact source
 		return listed("and %s, which may be it, has %d", r.name, made.Rows)
 	case r.kind == "p" && made.Rows > fact.Rows:
 		return listed("which are in its partitions, among %d", made.Rows)
+	case r.kind == "p" && made.Rows < fact.Rows && p.script.Moved:
+		return listed("of which %d are there: the file drops or detaches partitions", made.Rows)
 	}
 	made.Rule = source.Exact
 	return made, true, nil

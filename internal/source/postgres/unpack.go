@@ -76,7 +76,8 @@ func (d *Drill) copyFolder(ctx context.Context, folder string, archive Archive) 
 	root, err := os.OpenRoot(d.opt.Scratch)
 	if err == nil {
 		defer root.Close()
-		err = root.Mkdir("archive", 0o755)
+		// Whoever runs pg_restore must read it, whatever the umask says.
+		err = errors.Join(root.Mkdir("archive", 0o755), root.Chmod("archive", 0o755))
 	}
 	if err != nil {
 		return cannotTest(fmt.Errorf("prepare the scratch folder: %w", err), "name a folder that can be written")
@@ -85,7 +86,7 @@ func (d *Drill) copyFolder(ctx context.Context, folder string, archive Archive) 
 		file, err := os.OpenFile(filepath.Join(folder, filepath.Base(name)), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 		if err == nil {
 			_, err = io.Copy(file, r)
-			err = errors.Join(err, file.Close())
+			err = errors.Join(err, file.Chmod(0o644), file.Close())
 		}
 		if errors.Is(err, unix.ENOSPC) {
 			return cannotTest(err, "choose a scratch folder with more room")

@@ -1,6 +1,7 @@
 package sftp_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -157,6 +158,44 @@ func TestDeadAgent(t *testing.T) {
 	addr := serve(t, signer, &ssh.ServerConfig{PasswordCallback: func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) { return nil, nil }})
 	opt = passwordOptions(t, addr, knownhosts.Line([]string{addr}, signer.PublicKey()))
 	opt.AgentSocket = dead
+	open(t, opt)
+}
+
+// TestAgentBesideAPassword: its keys are for a server that wants both; of one that the password is enough for it is not asked.
+func TestAgentBesideAPassword(t *testing.T) {
+	signer := newSigner(t)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := agent.NewKeyring()
+	if err := ring.Add(agent.AddedKey{PrivateKey: &key}); err != nil {
+		t.Fatal(err)
+	}
+	right := func(_ ssh.ConnMetadata, given []byte) (*ssh.Permissions, error) {
+		if string(given) != password {
+			return nil, errors.New("wrong")
+		}
+		return nil, nil
+	}
+	both := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, offered ssh.PublicKey) (*ssh.Permissions, error) {
+		if !bytes.Equal(offered.Marshal(), mine.PublicKey().Marshal()) {
+			return nil, errors.New("another key")
+		}
+		return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{PasswordCallback: right}}
+	}}
+	addr := serve(t, signer, both)
+	opt := passwordOptions(t, addr, knownhosts.Line([]string{addr}, signer.PublicKey()))
+	opt.AgentSocket = startAgent(t, func(conn net.Conn) { agent.ServeAgent(ring, conn) })
+	open(t, opt)
+
+	addr = serve(t, signer, &ssh.ServerConfig{PasswordCallback: right})
+	opt = passwordOptions(t, addr, knownhosts.Line([]string{addr}, signer.PublicKey()))
+	opt.AgentSocket = startAgent(t, func(conn net.Conn) { conn.Close(); t.Error("the agent was asked") })
 	open(t, opt)
 }
 

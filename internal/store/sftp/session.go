@@ -248,10 +248,9 @@ func refused(err error, user string, tried []string, hosts *known, addr string, 
 	return err
 }
 
-// methods returns what to log in with, names of it for messages, and what to call after the handshake. An agent that does not
-// answer is given up with ctx.
+// methods returns what to log in with, names of it for messages, and what to call after the handshake.
 func (d *Driver) methods(ctx context.Context) (methods []ssh.AuthMethod, tried []string, release func(), err error) {
-	release = func() {}
+	closeAgent := func() {}
 	var signers []ssh.Signer
 	if d.opt.KeyFile != "" {
 		signer, err := readKey(d.opt.KeyFile, d.opt.KeyPassphrase)
@@ -261,22 +260,11 @@ func (d *Driver) methods(ctx context.Context) (methods []ssh.AuthMethod, tried [
 		signers = append(signers, signer)
 		tried = append(tried, "the key "+ssh.FingerprintSHA256(signer.PublicKey())+" of "+d.opt.KeyFile)
 	}
-	if d.opt.AgentSocket != "" {
-		var dialer net.Dialer
-		conn, err := dialer.DialContext(ctx, "unix", d.opt.AgentSocket)
-		if err != nil {
-			return nil, nil, nil, holdfast.WithHint(fmt.Errorf("connect to the SSH agent: %w: %w", holdfast.ErrUsage, err),
-				"start the agent, or set key_file:")
-		}
-		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-		release = func() {
-			stop()
-			_ = conn.Close() // nothing was written that anybody keeps
-		}
-		offered, err := agent.NewClient(conn).Signers()
-		if err != nil {
-			release()
-			return nil, nil, nil, fmt.Errorf("ask the SSH agent for its keys: %w", err)
+	password := !d.opt.Password.IsZero()
+	if d.opt.AgentSocket != "" && !password {
+		var offered []ssh.Signer
+		if offered, closeAgent, err = d.askAgent(ctx); err != nil {
+			return nil, nil, nil, err
 		}
 		signers = append(signers, offered...)
 		tried = append(tried, fmt.Sprintf("%d keys of the SSH agent", len(offered)))
@@ -284,7 +272,7 @@ func (d *Driver) methods(ctx context.Context) (methods []ssh.AuthMethod, tried [
 	if len(signers) > 0 {
 		methods = append(methods, ssh.PublicKeys(signers...))
 	}
-	if !d.opt.Password.IsZero() {
+	if password {
 		methods = append(methods, ssh.Password(d.opt.Password.Reveal()),
 			ssh.KeyboardInteractive(func(_, _ string, questions []string, echos []bool) ([]string, error) {
 				answers := make([]string, len(questions))
@@ -298,7 +286,38 @@ func (d *Driver) methods(ctx context.Context) (methods []ssh.AuthMethod, tried [
 			}))
 		tried = append(tried, "a password")
 	}
-	return methods, tried, release, nil
+	if d.opt.AgentSocket != "" && password {
+		// Only a server that wants more than the password gets to see its keys, and one that has ended is none.
+		methods = append(methods, ssh.PublicKeysCallback(func() ([]ssh.Signer, error) {
+			offered, end, err := d.askAgent(ctx)
+			if err != nil {
+				return nil, nil
+			}
+			closeAgent = end
+			return offered, nil
+		}))
+		tried = append(tried, "the keys of the SSH agent")
+	}
+	return methods, tried, func() { closeAgent() }, nil
+}
+
+// askAgent returns the keys of the agent, and what to call when they are needed no more. One that does not answer is given up with ctx.
+func (d *Driver) askAgent(ctx context.Context) (offered []ssh.Signer, release func(), err error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", d.opt.AgentSocket)
+	if err != nil {
+		return nil, nil, holdfast.WithHint(fmt.Errorf("connect to the SSH agent: %w: %w", holdfast.ErrUsage, err), "start the agent, or set key_file:")
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	release = func() {
+		stop()
+		_ = conn.Close() // nothing was written that anybody keeps
+	}
+	if offered, err = agent.NewClient(conn).Signers(); err != nil {
+		release()
+		return nil, nil, fmt.Errorf("ask the SSH agent for its keys: %w", err)
+	}
+	return offered, release, nil
 }
 
 func readKey(file string, passphrase holdfast.Secret) (ssh.Signer, error) {

@@ -101,8 +101,8 @@ func Open(ctx context.Context, opt Options) (*Driver, error) {
 	if opt.Stall <= 0 {
 		opt.Stall = store.DefaultStall
 	}
-	if opt.KeyFile != "" || !opt.Password.IsZero() {
-		opt.AgentSocket = "" // the environment may name one that has ended
+	if opt.KeyFile != "" {
+		opt.AgentSocket = "" // that key is the one to offer
 	}
 	if err := opt.check(); err != nil {
 		return nil, fmt.Errorf("open SFTP store: %w: %w", holdfast.ErrUsage, err)

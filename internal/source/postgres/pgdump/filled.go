@@ -55,6 +55,7 @@ func (s *scanner) leave(first string) {
 		}
 		i++
 		renamed := l.isWord(i, "RENAME") && l.isWord(i+1, "TO") || l.isWord(i, "SET") && l.isWord(i+1, "SCHEMA")
+		s.script.Moved = s.script.Moved || first == "DROP" || l.isWord(i, "DETACH")
 		if first == "ALTER" && !renamed {
 			return
 		}

@@ -47,6 +47,8 @@ type Script struct {
 	Uncounted []string
 	// Gone are those of both that the script itself drops or renames when it has filled them, in order of name.
 	Gone []string
+	// Moved says that the script drops or detaches tables behind what it fills: rows of partitioned ones may be gone with them.
+	Moved bool
 	// Findings are what may not run without somebody who vouches for it, in order, at most maxFindings.
 	Findings []Finding
 	// Commands are those of the Findings that are commands of psql, at most maxFindings of their own: however many others stand
