@@ -49,6 +49,15 @@ func newKit(t testing.TB) *kit {
 	if err != nil {
 		t.Fatal(err)
 	}
+	signer := newSigner(t)
+	return &kit{memory: storetest.NewMemory(t), options: archive.Options{
+		Seal: seal.Options{Recipients: []seal.Recipient{recipient}, Workers: 1}, Signer: signer, Identities: identities,
+		Trusted: []seal.PublicKey{signer.PublicKey()}, Version: "test", Now: clock,
+	}}
+}
+
+func newSigner(t testing.TB) *seal.Signer {
+	t.Helper()
 	private, _, err := seal.NewSigner()
 	if err != nil {
 		t.Fatal(err)
@@ -57,16 +66,16 @@ func newKit(t testing.TB) *kit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &kit{memory: storetest.NewMemory(t), options: archive.Options{
-		Seal: seal.Options{Recipients: []seal.Recipient{recipient}, Workers: 1}, Signer: signer, Identities: identities,
-		Trusted: []seal.PublicKey{signer.PublicKey()}, Version: "test", Now: clock,
-	}}
+	return signer
 }
 
 func clock() time.Time { return start }
 
-func (k *kit) archive() *archive.Archive {
-	return archive.New(store.New(k.memory, store.Options{Attempts: 1}), k.options)
+func (k *kit) archive() *archive.Archive { return k.over(k.memory) }
+
+// over is an archive with the keys of the kit on a driver that does not try again.
+func (k *kit) over(d store.Driver) *archive.Archive {
+	return archive.New(store.New(d, store.Options{Attempts: 1}), k.options)
 }
 
 func (k *kit) observe(e holdfast.Event) {

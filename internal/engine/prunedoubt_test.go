@@ -61,19 +61,6 @@ func (k *kit) putDamage(t testing.TB, entry archive.Entry) {
 	}
 }
 
-func otherSigner(t testing.TB) *seal.Signer {
-	t.Helper()
-	private, _, err := seal.NewSigner()
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := seal.ParseSigner(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer
-}
-
 // What a janitor believes nobody of, it neither leans on nor deletes.
 func TestDoubtIsKept(t *testing.T) {
 	for _, c := range []struct {
@@ -87,7 +74,7 @@ func TestDoubtIsKept(t *testing.T) {
 			k.memory.Corrupt("data/"+stem(entries[3])+"/manifest.json.sig", flip)
 		}, []int{1, 2, 3}, "counts for nothing, and is not deleted"},
 		{"signers that are not known here", retention.Rule{Daily: 4}, func(t *testing.T, k *kit, entries []archive.Entry) {
-			signer := otherSigner(t)
+			signer := newSigner(t)
 			k.options.Signer, k.options.Trusted = signer, []seal.PublicKey{signer.PublicKey()}
 			for i := 6; i < 8; i++ {
 				p := plan(good("one"))
@@ -150,19 +137,17 @@ func TestDoubtIsKept(t *testing.T) {
 	}
 }
 
-// broken fails the first reads of some names.
-type broken struct {
+// opening asks before it opens an object.
+type opening struct {
 	*storetest.Memory
-	part string
-	left *int
+	before func(ctx context.Context, name string) error
 }
 
-func (b broken) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	if strings.Contains(name, b.part) && *b.left > 0 {
-		*b.left--
-		return nil, errBroken
+func (o opening) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if err := o.before(ctx, name); err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
-	return b.Memory.Open(ctx, name, offset, length)
+	return o.Memory.Open(ctx, name, offset, length)
 }
 
 // A drill that cannot be read now was not made up.
@@ -170,9 +155,15 @@ func TestADrillThatCannotBeReadEndsTheReview(t *testing.T) {
 	k := newKit(t)
 	entries := k.daily(t, 6)
 	k.putProof(t, entries[1], holdfast.Proven)
-	left := 1
+	fails := 1
 	shelf := k.shelf("main", retention.Rule{Daily: 2})
-	shelf.Archive = archive.New(store.New(broken{k.memory, "proofs/", &left}, store.Options{Attempts: 1}), k.options)
+	shelf.Archive = k.over(opening{k.memory, func(_ context.Context, name string) error {
+		if strings.Contains(name, "proofs/") && fails > 0 {
+			fails--
+			return errBroken
+		}
+		return nil
+	}})
 	if _, _, err := prune(t, 6, shelf); !errors.Is(err, errBroken) || len(k.list(t)) != 6 {
 		t.Errorf("error %v; %d are left", err, len(k.list(t)))
 	}
@@ -343,7 +334,7 @@ func TestAFullStoreUnderTwoNames(t *testing.T) {
 	entries := k.daily(t, 6)
 	full := func(name string, k *kit, rule retention.Rule) engine.Shelf {
 		s := k.shelf(name, rule)
-		s.Archive = archive.New(store.New(fullAlways{k.memory}, store.Options{Attempts: 1}), k.options)
+		s.Archive = k.over(fullAlways{k.memory})
 		return s
 	}
 	_, _, err := prune(t, 6, full("main", k, retention.Rule{Daily: 1}), full("box", k, retention.Rule{Daily: 6}))
@@ -415,26 +406,16 @@ func TestOneBadObjectStopsNoOther(t *testing.T) {
 	}
 }
 
-// vanishing lets a prune delete a backup at the first look at it.
-type vanishing struct {
-	*storetest.Memory
-	k     *kit
-	entry archive.Entry
-}
-
-func (v vanishing) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	if strings.Contains(name, string(v.entry.ID)) {
-		if _, err := v.k.archive().Delete(ctx, v.entry, archive.Prune{Rule: archive.PruneRetention, Time: start}, nil); err != nil {
-			return nil, err
-		}
-	}
-	return v.Memory.Open(ctx, name, offset, length)
-}
-
 func TestWhatAPruneDeletesMeanwhileIsNotMissed(t *testing.T) {
 	k := newKit(t)
 	entries := k.daily(t, 4)
-	from := archive.New(store.New(vanishing{k.memory, k, entries[2]}, store.Options{Attempts: 1}), k.options)
+	from := k.over(opening{k.memory, func(ctx context.Context, name string) error {
+		if !strings.Contains(name, string(entries[2].ID)) {
+			return nil
+		}
+		_, err := k.archive().Delete(ctx, entries[2], archive.Prune{Rule: archive.PruneRetention, Time: start}, nil)
+		return err
+	}})
 	box := k.on(storetest.NewMemory(t))
 	done, err := engine.Mirror(t.Context(), from, box.destination("box"), engine.MirrorPlan{Job: "job", Now: clock}, nil)
 	if err != nil || done.Backups != 3 {
@@ -454,7 +435,7 @@ func TestAStoreThatIsNotListedStopsNoOther(t *testing.T) {
 	k := newKit(t)
 	k.daily(t, 6)
 	box := k.shelf("box", retention.Rule{Daily: 3})
-	box.Archive = archive.New(store.New(unlisted{k.memory.Clone()}, store.Options{Attempts: 1}), k.options)
+	box.Archive = k.over(unlisted{k.memory.Clone()})
 	deleted, _, err := prune(t, 6, k.shelf("main", retention.Rule{Daily: 2}), box)
 	if !errors.Is(err, errBroken) || len(deleted) != 3 {
 		t.Errorf("deleted %d, error %v", len(deleted), err)
@@ -499,26 +480,18 @@ func TestADoubtfulNewestCountsForNothing(t *testing.T) {
 	}
 }
 
-// hiding has no object whose name has the part.
-type hiding struct {
-	*storetest.Memory
-	part string
-}
-
-func (h hiding) Open(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	if strings.Contains(name, h.part) {
-		return nil, fmt.Errorf("open %s: %w", name, fs.ErrNotExist)
-	}
-	return h.Memory.Open(ctx, name, offset, length)
-}
-
 // A re-sealed copy that somebody deletes meanwhile stands for nothing.
 func TestACopyThatVanishesStandsForNothing(t *testing.T) {
 	k := newKit(t)
 	entries := k.daily(t, 6)
 	copied := k.reseal(t, entries[3])
 	shelf := k.shelf("main", retention.Rule{Daily: 6})
-	shelf.Archive = archive.New(store.New(hiding{k.memory, string(copied.ID)}, store.Options{Attempts: 1}), k.options)
+	shelf.Archive = k.over(opening{k.memory, func(_ context.Context, name string) error {
+		if strings.Contains(name, string(copied.ID)) {
+			return fs.ErrNotExist
+		}
+		return nil
+	}})
 	if _, _, err := prune(t, 6, shelf); err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,6 @@ func ReviewPrune(ctx context.Context, shelves []Shelf, plan PrunePlan) (Review, 
 	if err != nil {
 		return Review{}, interrupted(ctx, err)
 	}
-	p.review.shelves = nil
 	for i, plan := range decided.Stores {
 		if p.review.Stores[i].Err == nil {
 			p.review.shelves = append(p.review.shelves, shelves[i])
