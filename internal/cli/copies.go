@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -117,7 +116,7 @@ func (a *app) stateCopies(ctx context.Context, cfg *config.Config, all *listed, 
 		if belongs[entry.Job] == nil {
 			own, err := cfg.AllStores(entry.Job)
 			belongs[entry.Job] = func(store string) bool {
-				return err != nil || slices.ContainsFunc(own, func(s config.Store) bool { return s.Name == store })
+				return err != nil || storeAt(own, store) >= 0
 			}
 		}
 	}

@@ -170,7 +170,7 @@ func (a *app) findPinned(ctx context.Context, cfg *config.Config, f *pinFlags, w
 		if at >= 0 {
 			shelf.own = lists[i][at]
 		}
-		if at >= 0 || shelf.err != nil && slices.ContainsFunc(own, func(s config.Store) bool { return s.Name == shelf.place.Name }) {
+		if at >= 0 || shelf.err != nil && storeAt(own, shelf.place.Name) >= 0 {
 			kept = append(kept, shelf)
 		}
 	}

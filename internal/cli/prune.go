@@ -194,7 +194,7 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 	review = review.Only(only)
 	a.showReview(job, review, f.dryRun)
 	if f.dryRun {
-		return nil
+		return review.Unseen()
 	}
 	deleted := map[string]int{}
 	pruneErr := engine.Prune(ctx, review, func(d engine.Deletion) {
@@ -243,13 +243,18 @@ func pruneStores(cfg *config.Config, texts []string, job config.Job) ([]string, 
 		switch {
 		case err != nil:
 			problem = err
-		case !slices.ContainsFunc(storesOf(job), func(s config.Store) bool { return s.Name == where.Name }):
+		case storeAt(storesOf(job), where.Name) < 0:
 			problem = holdfast.WithHint(fmt.Errorf("%w: %s is no store of job %s", holdfast.ErrUsage, text, job.Name), "name its store or one of its mirrors")
 		default:
 			names = append(names, where.Name)
 		}
 	}
 	return names, problem
+}
+
+// storeAt is the place of the store called name, -1 when it is none of them.
+func storeAt(places []config.Store, name string) int {
+	return slices.IndexFunc(places, func(s config.Store) bool { return s.Name == name })
 }
 
 // storesOf is where a job's backups are: its store, and its mirrors.
@@ -354,7 +359,7 @@ func (a *app) showDeletion(job config.Job, d engine.Deletion) {
 
 // sweep collects what cut uploads left behind in a store, where it knows such things.
 func (a *app) sweep(ctx context.Context, places []config.Store, name string) error {
-	place := places[slices.IndexFunc(places, func(s config.Store) bool { return s.Name == name })]
+	place := places[storeAt(places, name)]
 	s, err := a.openStore(ctx, place, false)
 	if err != nil {
 		return err

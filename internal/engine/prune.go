@@ -59,6 +59,17 @@ func (r Review) Only(names []string) Review {
 	return r
 }
 
+// Unseen names the stores that could not be looked at, as holdfast.ErrIncomplete.
+func (r Review) Unseen() error {
+	var problems []error
+	for _, s := range r.Stores {
+		if s.Err != nil {
+			problems = append(problems, fmt.Errorf("%w: store %s was not looked at: %w", holdfast.ErrIncomplete, s.Name, s.Err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // StoreReview is what a prune would do in one store.
 type StoreReview struct {
 	Name      string
@@ -97,12 +108,12 @@ type Deletion struct {
 // Prune does what a review says. Oldest first; what cannot be deleted stops only its own store. A store that retains a backup keeps
 // it, which is no error. about is told each deletion as it is done.
 func Prune(ctx context.Context, review Review, about func(Deletion)) error {
-	var problems []error
+	problems := []error{review.Unseen()}
 	for _, s := range review.Stores {
-		err := s.Err
-		if s.Open() {
-			err = s.prune(ctx, review, about)
+		if !s.Open() {
+			continue
 		}
+		err := s.prune(ctx, review, about)
 		if err != nil && ctx.Err() != nil {
 			return interrupted(ctx, err)
 		}
@@ -116,9 +127,12 @@ func Prune(ctx context.Context, review Review, about func(Deletion)) error {
 // apart fails when a record that is in one store shows in another: under two names for one place the last copy would look like one of two.
 // Without a record, which a full store does not take, those that are there already must tell the two apart.
 func (r Review) apart(ctx context.Context, s StoreReview, record string) error {
-	own, err := s.archive.OwnRecords(ctx, r.plan.Job)
-	if err != nil {
-		return err
+	var own []string
+	if record == "" {
+		var err error
+		if own, err = s.archive.OwnRecords(ctx, r.plan.Job); err != nil {
+			return err
+		}
 	}
 	for _, other := range r.shelves {
 		if other.Archive == nil || other.Archive == s.archive {

@@ -321,7 +321,7 @@ func TestWhatAStoreRefusesToDeleteIsStillABackup(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			k := base.on(base.memory.Clone())
 			shelf := k.shelf("main", retention.Rule{Daily: 2})
-			shelf.Archive = archive.New(store.New(guarded{k.memory, c.refusal, c.asked}, store.Options{Attempts: 1}), k.options)
+			shelf.Archive = k.over(guarded{k.memory, c.refusal, c.asked})
 			deleted, review, err := prune(t, 6, shelf)
 			if !errors.Is(err, c.fails) {
 				t.Errorf("error %v, want %v", err, c.fails)
@@ -364,7 +364,7 @@ func TestAStoreThatIsAwayHoldsNothing(t *testing.T) {
 	if len(deleted) != 2 || len(k.list(t)) != 4 {
 		t.Errorf("deleted %d, left %d", len(deleted), len(k.list(t)))
 	}
-	if err == nil || !strings.Contains(err.Error(), "no route to host") || review.Stores[1].Err == nil {
+	if !errors.Is(err, holdfast.ErrIncomplete) || !strings.Contains(err.Error(), "no route to host") || review.Stores[1].Err == nil {
 		t.Errorf("error %v", err)
 	}
 }
