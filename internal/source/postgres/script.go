@@ -342,7 +342,7 @@ var providers = regexp.MustCompile(` LOCALE_PROVIDER = (icu|builtin)\b`)
 // lacksProvider is the locale provider of a script's own statement, where a server of this version does not know it.
 func (p scripted) lacksProvider(own string) string {
 	named := providers.FindStringSubmatch(own)
-	if named == nil || named[1] == "icu" && p.major() >= 15 || named[1] == "builtin" && p.major() >= 17 {
+	if named == nil || p.hasProvider(named[1]) {
 		return ""
 	}
 	return named[1]

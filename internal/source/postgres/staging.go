@@ -39,7 +39,7 @@ func (p *Place) createDatabase(ctx context.Context, s *staged) error {
 	if err != nil {
 		return err
 	}
-	if s.Provider == "icu" && p.major() < 15 || s.Provider == "builtin" && p.major() < 17 {
+	if !p.hasProvider(s.Provider) {
 		return holdfast.WithHint(fmt.Errorf("database %q sorts by the %s provider, which PostgreSQL %d does not have",
 			s.Name, s.Provider, p.major()), "restore on a server of the major version it came from, or a newer one")
 	}
@@ -61,6 +61,11 @@ func (p *Place) createDatabase(ctx context.Context, s *staged) error {
 	}
 	// Nobody has business in a database that is half restored; its own grants come at the end.
 	return p.exec(ctx, "close the staging database", "REVOKE ALL ON DATABASE "+pgclient.QuoteIdent(s.staging)+" FROM PUBLIC")
+}
+
+// hasProvider reports whether a server of this version knows a locale provider.
+func (p *Place) hasProvider(name string) bool {
+	return (name != "icu" || p.major() >= 15) && (name != "builtin" || p.major() >= 17)
 }
 
 // lacksLocale reports whether a server refused to make a database because it, or its system, lacks a locale or a provider.
