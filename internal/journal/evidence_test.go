@@ -70,11 +70,7 @@ func TestWhatIsLeftIsNotSigned(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := newKit(t)
 			j := k.open(t)
-			memory := storetest.NewMemory(t)
-			k.fill(t, j, 2)
-			if _, err := j.Push(t.Context(), wrap(memory)); err != nil {
-				t.Fatal(err)
-			}
+			memory := k.pushed(t, j, 2)
 			k.fill(t, j, 2)
 			c.spoil(t, k)
 			head, stored := k.head(t), len(memory.Names())
@@ -271,11 +267,7 @@ func TestLocksAreWaitedForAsLongAsTheContextLasts(t *testing.T) {
 func TestARebuildChangesAllOrNothing(t *testing.T) {
 	k := newKit(t)
 	j := k.open(t)
-	k.fill(t, j, 2)
-	memory := storetest.NewMemory(t)
-	if _, err := j.Push(t.Context(), wrap(memory)); err != nil {
-		t.Fatal(err)
-	}
+	memory := k.pushed(t, j, 2)
 	k.fill(t, j, 1)
 	beside := func() string {
 		t.Helper()

@@ -361,11 +361,7 @@ func TestPushBehindABase(t *testing.T) {
 func TestASilentHostGoesOnAfterAnExpiry(t *testing.T) {
 	k := newKit(t)
 	j := k.open(t)
-	memory := storetest.NewMemory(t)
-	k.fill(t, j, 4)
-	if _, err := j.Push(t.Context(), wrap(memory)); err != nil {
-		t.Fatal(err)
-	}
+	memory := k.pushed(t, j, 4)
 	k.now = k.now.AddDate(0, 17, 0)
 	if _, err := j.Append(t.Context(), record(4)); err != nil {
 		t.Fatal(err)

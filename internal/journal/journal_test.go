@@ -82,6 +82,17 @@ func (k *kit) fill(t testing.TB, j *journal.Journal, n int) {
 	}
 }
 
+// pushed appends n records, signs them, and brings all to a new store.
+func (k *kit) pushed(t testing.TB, j *journal.Journal, n int) *storetest.Memory {
+	t.Helper()
+	k.fill(t, j, n)
+	memory := storetest.NewMemory(t)
+	if _, err := j.Push(t.Context(), wrap(memory)); err != nil {
+		t.Fatal(err)
+	}
+	return memory
+}
+
 func (k *kit) segment(t testing.TB) string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(k.dir, "*.jsonl"))
@@ -314,11 +325,7 @@ func TestPushFaultAtEveryCall(t *testing.T) {
 func TestDamageInAStoreIsFound(t *testing.T) {
 	k := newKit(t)
 	j := k.open(t)
-	k.fill(t, j, 3)
-	memory := storetest.NewMemory(t)
-	if _, err := j.Push(t.Context(), wrap(memory)); err != nil {
-		t.Fatal(err)
-	}
+	memory := k.pushed(t, j, 3)
 	for _, name := range memory.Names() {
 		broken := memory.Clone()
 		broken.Corrupt(name, func(data []byte) []byte { return bytes.Replace(data, []byte("a"), []byte("b"), 1) })
@@ -481,11 +488,7 @@ func TestOrigin(t *testing.T) {
 func TestStockProgramChecksWhatWasPushed(t *testing.T) {
 	k := newKit(t)
 	j := k.open(t)
-	k.fill(t, j, 2)
-	memory := storetest.NewMemory(t)
-	if _, err := j.Push(t.Context(), wrap(memory)); err != nil {
-		t.Fatal(err)
-	}
+	memory := k.pushed(t, j, 2)
 	dir := t.TempDir()
 	name := slices.DeleteFunc(memory.Names(), func(name string) bool { return strings.HasSuffix(name, ".sig") })[0]
 	data, _ := memory.Bytes(name)
