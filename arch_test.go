@@ -32,6 +32,10 @@ var floors = map[string]int{
 	"internal/yamledit":  1,
 	"internal/hook":      1,
 	"internal/container": 1,
+	"internal/schedule":  1,
+	"internal/child":     1,
+	"internal/notify":    1,
+	"internal/unit":      1,
 
 	"internal/store/storetest":          2,
 	"internal/source/sourcetest":        2,
@@ -41,6 +45,7 @@ var floors = map[string]int{
 	"internal/report":                   2,
 	"internal/foreign":                  2,
 	"internal/keyring":                  2,
+	"internal/health":                   2,
 
 	"internal/store/local":     3,
 	"internal/store/s3":        3,
@@ -51,9 +56,13 @@ var floors = map[string]int{
 	"internal/source/files":    3,
 	"internal/archive":         3,
 	"internal/journal":         3,
+	"internal/metrics":         3,
+	"internal/alarm":           3,
 
 	"internal/engine": 4,
 	"internal/config": 4,
+	"internal/survey": 4,
+	"internal/daemon": 4,
 
 	"internal/cli": 5,
 

@@ -86,6 +86,20 @@ func (a *Archive) FailedRun(ctx context.Context, job holdfast.JobName) (RunEntry
 	return newest, found, nil
 }
 
+// FailedRuns tells for each job when its newest run began that made no backup, as [Archive.FailedRun] does.
+func (a *Archive) FailedRuns(ctx context.Context) (map[holdfast.JobName]time.Time, error) {
+	newest := map[holdfast.JobName]time.Time{}
+	for object, err := range a.store.List(ctx, runPrefix) {
+		if err != nil {
+			return nil, fmt.Errorf("list failed runs: %w", err)
+		}
+		if run, ok := parseRun(object.Name); ok && run.Time.After(newest[run.Job]) {
+			newest[run.Job] = run.Time
+		}
+	}
+	return newest, nil
+}
+
 // ReadRun reads a record, checks that it is signed and says what its name says, and reports whether its signer is trusted.
 func (a *Archive) ReadRun(ctx context.Context, entry RunEntry) (Run, bool, error) {
 	var r Run

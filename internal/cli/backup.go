@@ -96,6 +96,12 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
+	task := holdfast.TaskBackup
+	if run.kind == "hourly" {
+		task = holdfast.TaskHourly
+	}
+	told := a.announce(ctx, cfg, job.Name, task)
+	defer func() { told.ended(ctx, err) }()
 	began := a.Now()
 	done, err := a.makeBackup(ctx, cfg, job, run, lock, began)
 	a.noteBackup(cfg, job, run, done, a.Now().Sub(began), err)
@@ -124,7 +130,8 @@ func (a *app) backup(ctx context.Context, cfg *config.Config, job config.Job, ru
 type ranBackup struct {
 	repo   *archive.Archive
 	result engine.Result
-	made   bool // there is a backup, maybe an incomplete one
+	made   bool  // there is a backup, maybe an incomplete one
+	free   int64 // bytes in the job's store before; 0: it does not tell
 }
 
 // makeBackup makes the backup in the job's store, and does whatever must go before.
@@ -154,7 +161,7 @@ func (a *app) makeBackup(ctx context.Context, cfg *config.Config, job config.Job
 	if err := a.cleanUp(ctx, done.repo, lock); err != nil {
 		return done, err
 	}
-	if err := a.checkRoom(ctx, job, done.repo, run.create); err != nil {
+	if done.free, err = a.checkRoom(ctx, job, done.repo, run.create); err != nil {
 		return done, err
 	}
 	err = a.around(ctx, cfg, job, hook.Backup, "", lock, func(ctx context.Context) (holdfast.BackupID, error) {
@@ -176,34 +183,35 @@ func (a *app) makeBackup(ctx context.Context, cfg *config.Config, job config.Job
 	return done, err
 }
 
-// checkRoom refuses to begin a backup that its store most likely has no room for: the newest one says how much it will be.
-func (a *app) checkRoom(ctx context.Context, job config.Job, repo *archive.Archive, create bool) error {
+// checkRoom refuses to begin a backup that its store most likely has no room for: the newest one says how much it will be. It returns
+// how much is free, 0 where that is not told.
+func (a *app) checkRoom(ctx context.Context, job config.Job, repo *archive.Archive, create bool) (free int64, err error) {
 	s, err := a.openStore(ctx, job.Store, create)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	spacer, knows := s.Driver().(store.Spacer)
 	if !knows {
-		return nil
+		return 0, nil
 	}
-	free, err := spacer.Free(ctx)
+	free, err = spacer.Free(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	entries, err := repo.List(ctx, job.Name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, e := range slices.Backward(regular(entries)) {
 		if e.Complete && e.Size > free {
-			return holdfast.WithHint(fmt.Errorf("%w: %s are free in %s, and the newest backup of job %s takes %s", store.ErrFull, report.Size(free), job.Store.Address(), job.Name, report.Size(e.Size)),
+			return free, holdfast.WithHint(fmt.Errorf("%w: %s are free in %s, and the newest backup of job %s takes %s", store.ErrFull, report.Size(free), job.Store.Address(), job.Name, report.Size(e.Size)),
 				"make room: `holdfast prune`, or a larger disk")
 		}
 		if e.Complete {
 			break
 		}
 	}
-	return nil
+	return free, nil
 }
 
 // noteBackup records the run in the journal.
@@ -220,6 +228,9 @@ func (a *app) noteBackup(cfg *config.Config, job config.Job, run backupRun, done
 		r.Figures = map[string]float64{"seconds": took.Seconds()}
 		if done.made {
 			r.Figures["bytes"], r.Figures["items"] = float64(done.result.Entry.Size), float64(len(done.result.Manifest.Items))
+		}
+		if done.free > 0 {
+			r.Figures["free"] = float64(done.free)
 		}
 	})
 }

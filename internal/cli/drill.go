@@ -25,6 +25,7 @@ func (a *app) drillCommand() *cobra.Command {
 	var assertions []string
 	var live againstFlags
 	var file fileFlags
+	var choose chooseFlags
 	cmd := &cobra.Command{
 		Use: "drill [ID|FILE]", Short: "Prove a backup by restoring it, by default the newest", Args: cobra.MaximumNArgs(1),
 		Long: "Restore a backup into a throwaway: a PostgreSQL server of the same major with no network and an unprivileged user, that\n" +
@@ -35,6 +36,7 @@ func (a *app) drillCommand() *cobra.Command {
 			fileHelp + " Its verdict is restores, failed or cannot-test: never proven, for nothing was\n" +
 			"recorded when it was made. Its source is called file in --assert.",
 		Example: "  holdfast drill --store /srv/backups --identity key.txt\n" +
+			"  holdfast drill --job app --pick random --older-than 14d\n" +
 			"  holdfast drill --assert \"app: select count(*) > 0 from users\"\n" +
 			"  holdfast drill old/backup-2026-11-22-01-00-00.sql.enc --passphrase-file old.pass --against postgres:///app",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -53,6 +55,9 @@ func (a *app) drillCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if args, err = a.choose(cmd.Context(), reader, &f, choose, args); err != nil {
+				return err
+			}
 			if old, entry, is, err := a.chosenImport(cmd.Context(), cfg, &f, reader, args); err != nil || is {
 				if err != nil {
 					return err
@@ -66,6 +71,7 @@ func (a *app) drillCommand() *cobra.Command {
 	f.addIdentity(cmd)
 	live.add(cmd)
 	file.add(cmd, true)
+	choose.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.Scratch, "scratch", "", "`FOLDER` to restore in: a tmpfs or an encrypted volume (default /dev/shm)")
 	flags.BoolVar(&f.AllowDiskScratch, "allow-disk-scratch", false, "accept a scratch folder on a disk that is not encrypted; the report says so")
@@ -104,7 +110,7 @@ func knownSources(assertions []engine.Assertion, m archive.Manifest) error {
 	return nil
 }
 
-func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args []string, own []engine.Assertion, dir string, live *againstFlags) error {
+func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args []string, own []engine.Assertion, dir string, live *againstFlags) (err error) {
 	signer, err := a.signer(cfg)
 	if err != nil {
 		return err
@@ -140,6 +146,8 @@ func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args
 	if err != nil {
 		return err
 	}
+	told := a.announce(ctx, cfg, b.Entry.Job, holdfast.TaskDrill)
+	defer func() { told.ended(ctx, err) }()
 	how := cfg.DrillFor(b.Entry.Job)
 	plan := engine.DrillPlan{
 		Place: a.throwaways(cfg, how), Assertions: own, Who: a.who(), Host: cfg.Host, Version: a.Version, Every: how.Every, Clock: a.Now,

@@ -128,8 +128,19 @@ func (v keyView) ageText(now time.Time) string {
 }
 
 // keyViews gathers what is known of every key: from the configuration, from the keys themselves, and from the records in
-// the stores. Records that are not what they say they are come as an error beside the rest.
+// the stores. Records that are not what they say they are come as an error beside the rest; what a store that is down knows is warned of.
 func (a *app) keyViews(ctx context.Context, cfg *config.Config, f *storeFlags) ([]keyView, error) {
+	keys, err := trusted(cfg, f)
+	if err != nil {
+		return nil, err
+	}
+	return a.keysSeen(ctx, cfg, keys, func(store string, err error) {
+		a.printer.warn(fmt.Sprintf("what was checked is not known: store %s: %v", store, err))
+	})
+}
+
+// keysSeen is keyViews with the signers that count; down is told of each store that cannot be looked at.
+func (a *app) keysSeen(ctx context.Context, cfg *config.Config, keys []seal.PublicKey, down func(store string, err error)) ([]keyView, error) {
 	now := a.Now()
 	var views []keyView
 	for _, key := range cfg.Keys {
@@ -144,10 +155,6 @@ func (a *app) keyViews(ctx context.Context, cfg *config.Config, f *storeFlags) (
 		}
 		views = append(views, view)
 	}
-	keys, err := trusted(cfg, f)
-	if err != nil {
-		return nil, err
-	}
 	var problems []error
 	for _, where := range keyStores(cfg) {
 		repo, err := a.repository(ctx, where, access{trusted: keys})
@@ -159,7 +166,7 @@ func (a *app) keyViews(ctx context.Context, cfg *config.Config, f *storeFlags) (
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			a.printer.warn(fmt.Sprintf("what was checked is not known: store %s: %v", where.Name, err))
+			down(where.Name, err)
 			for i := range views {
 				views[i].unknown = true
 			}

@@ -96,7 +96,9 @@ func (a *app) mirror(ctx context.Context, cfg *config.Config, f *storeFlags, to 
 
 // mirrorRoute copies one job. It waits for no run and holds up none: the first copy of a large store takes days, and what a prune deletes
 // meanwhile is not missed.
-func (a *app) mirrorRoute(ctx context.Context, cfg *config.Config, r route, with access) error {
+func (a *app) mirrorRoute(ctx context.Context, cfg *config.Config, r route, with access) (err error) {
+	told := a.announce(ctx, cfg, r.job, holdfast.TaskMirror)
+	defer func() { told.ended(ctx, err) }()
 	repo, err := a.repository(ctx, r.from, access{signer: with.signer, trusted: with.trusted})
 	if err != nil {
 		return fmt.Errorf("%w: job %s: store %s: %w", holdfast.ErrIncomplete, r.job, r.from.Name, err)

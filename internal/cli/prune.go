@@ -158,6 +158,8 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 	}
 	with := access{trusted: keys}
 	if !f.dryRun {
+		told := a.announce(ctx, cfg, job.Name, holdfast.TaskPrune)
+		defer func() { told.ended(ctx, err) }()
 		lock, lockErr := a.lockJob(cfg, job.Store, job.Name)
 		if lockErr != nil {
 			return lockErr
@@ -223,6 +225,10 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 		switch {
 		case s.Open():
 			a.result("store %s of job %s: %d backups deleted", s.Name, job.Name, deleted[s.Name])
+			a.note(cfg, journal.PruneDone, nil, func(r *journal.Record) {
+				r.Job, r.Store, r.Reason = job.Name, s.Name, f.reason
+				r.Figures = map[string]float64{"deleted": float64(deleted[s.Name]), "kept": float64(len(s.Decisions) - deleted[s.Name])}
+			})
 			problems = append(problems, a.sweep(ctx, places, s.Name))
 		case s.Blocked != "":
 			a.note(cfg, journal.PruneBlocked, nil, func(r *journal.Record) { r.Job, r.Store, r.Detail, r.Result = job.Name, s.Name, s.Blocked, "refused" })

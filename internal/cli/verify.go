@@ -18,6 +18,7 @@ import (
 func (a *app) verifyCommand() *cobra.Command {
 	var f storeFlags
 	var level string
+	var rotate bool
 	var live againstFlags
 	var file fileFlags
 	cmd := &cobra.Command{
@@ -29,7 +30,7 @@ func (a *app) verifyCommand() *cobra.Command {
 			"With --against it then shows how the live source has changed since, which needs the identity and fails nothing.\n\n" +
 			"Of an imported file: L0 it is there, L1 it is what it was when it was imported, L2 every layer of it opens whole.\n\n" +
 			"Whether it restores is not a matter of bytes: that is what `holdfast drill` proves.",
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {
 				return err
@@ -40,6 +41,20 @@ func (a *app) verifyCommand() *cobra.Command {
 			}
 			if level != "" {
 				if depth, err = holdfast.ParseLevel(level); err != nil {
+					return err
+				}
+			}
+			if rotate {
+				if len(args) > 0 || f.Store != "" {
+					return holdfast.WithHint(fmt.Errorf("%w: --rotate chooses the backup and the store by itself", holdfast.ErrUsage), "leave out the ID and --store, or --rotate")
+				}
+				where, id, err := a.longestUnread(cmd.Context(), cfg, &f)
+				if err != nil {
+					return err
+				}
+				a.printer.say(fmt.Sprintf("looking at %s in store %s", id, where.Name))
+				f.Store, args = where.Name, []string{string(id)}
+				if cfg, err = a.load(f.Flags, false); err != nil {
 					return err
 				}
 			}
@@ -58,6 +73,8 @@ func (a *app) verifyCommand() *cobra.Command {
 				return err
 			}
 			a.about.Detail = depth.String()
+			told := a.announce(cmd.Context(), cfg, b.Entry.Job, holdfast.TaskVerify)
+			defer func() { told.ended(cmd.Context(), err) }()
 			living, err := a.living(cmd.Context(), cfg, &live, b.Manifest)
 			if err != nil {
 				return err
@@ -94,6 +111,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	live.add(cmd)
 	file.add(cmd, false)
 	cmd.Flags().StringVar(&level, "level", "", "how deep: L0, L1 or L2")
+	cmd.Flags().BoolVar(&rotate, "rotate", false, "check the copy that was looked at longest ago, in whichever store of the job it is")
 	return cmd
 }
 

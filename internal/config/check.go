@@ -36,6 +36,7 @@ func (r *reader) complete(d *draft, j *draftJob) error {
 	}
 	r.completeMirrors(d, j, path)
 	r.completeKeep(j, path)
+	r.completeSchedule(d.service, j)
 	r.completeRecipients(d, j, path)
 	r.completeLevel(j, path)
 	r.completeAssertions(j, path)

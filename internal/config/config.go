@@ -30,6 +30,9 @@ type Config struct {
 	Engine   string // socket of the engine of containers; "": where one usually is
 	LogFile  string // "" when no log file is written
 	Audit    Audit
+	Service  Service
+	Alarms   Alarms
+	Channels []Channel
 	Identity string // file of the identity that opens backups; "" when none was named
 
 	Keys    []Key
@@ -58,6 +61,7 @@ type Config struct {
 	// Warnings are remarks for a person, one sentence each.
 	Warnings []string
 
+	content    []byte   // of the file
 	environ    []string // of it what stores need that are described later; nothing secret
 	chosen     bool     // Store was named by flag or environment
 	drill      Drill    // what applies to a job that the configuration does not know
@@ -175,6 +179,8 @@ type Job struct {
 	Workers     int // 0: as many as there are processors
 	Drill       Drill
 	Hooks       Hooks
+	Schedule    Schedule
+	Objectives  Objectives
 }
 
 // Drill says how a job's backups are proven.
@@ -227,6 +233,9 @@ func (c *Config) Job(name holdfast.JobName) (Job, error) {
 	return Job{}, holdfast.WithHint(fmt.Errorf("%w: job %q is not configured", holdfast.ErrUsage, name),
 		"known jobs: "+strings.Join(known, ", "))
 }
+
+// Content is that of the file as it was read; nil when there was none.
+func (c *Config) Content() []byte { return slices.Clone(c.content) }
 
 // MaySeal fails with [holdfast.ErrUsage] when a key of the job called name has expired: then no backup may be sealed to
 // it any more. Whatever only reads asks for no leave.

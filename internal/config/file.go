@@ -19,7 +19,12 @@ import (
 type draft struct {
 	host, state, signer, engine, logFile string
 
-	audit Audit
+	audit   Audit
+	service Service
+	alarms  Alarms
+
+	channels    []Channel
+	channelJobs [][]located // of each channel
 
 	keys    []draftKey
 	stores  []Store
@@ -50,7 +55,7 @@ type draftJob struct {
 
 // readFile makes a draft of the document's tree.
 func (r *reader) readFile(tree *yaml.Node) draft {
-	var d draft
+	d := draft{service: newService(), alarms: newAlarms()}
 	root := r.section(tree, "", rootShape())
 	if root == nil {
 		return d
@@ -77,6 +82,20 @@ func (r *reader) readFile(tree *yaml.Node) draft {
 				r.fault(audit.placeOf("keep"), "audit.keep: must be at least 365d")
 			}
 		}
+	}
+	if node, _, found := root.value("service"); found {
+		if service := r.section(node, "service", serviceShape()); service != nil {
+			d.service = r.readService(service)
+		}
+	}
+	if node, _, found := root.value("alarms"); found {
+		if alarms := r.section(node, "alarms", alarmsShape()); alarms != nil {
+			r.readAlarms(alarms, &d.alarms)
+		}
+	}
+	for _, e := range root.entries("channels", "channel") {
+		channel, jobs := r.readChannel(e)
+		d.channels, d.channelJobs = append(d.channels, channel), append(d.channelJobs, jobs)
 	}
 	for _, e := range root.entries("keys", "key") {
 		// What cannot be read keeps its name, so that jobs that refer to it are not reported too.
@@ -342,6 +361,17 @@ func (r *reader) readJob(e entry, s *section) *draftJob {
 	if node, _, found := s.value("keep"); found {
 		if keep := r.section(node, join(s.path, "keep"), keepShape()); keep != nil {
 			r.readKeep(keep, j)
+		}
+	}
+	if node, _, found := s.value("schedule"); found {
+		if inner := r.section(node, join(s.path, "schedule"), scheduleShape()); inner != nil {
+			r.readSchedule(inner, j)
+		}
+	}
+	if node, _, found := s.value("objectives"); found {
+		if inner := r.section(node, join(s.path, "objectives"), objectivesShape()); inner != nil {
+			inner.span("rpo", &j.Objectives.RPO)
+			inner.span("rto", &j.Objectives.RTO)
 		}
 	}
 	if node, _, found := s.value("hooks"); found {

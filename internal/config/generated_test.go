@@ -165,12 +165,15 @@ func schemaOfField(f field) *jsonschema.Schema {
 	case formNamed:
 		s.Type = "object"
 		s.PropertyNames, s.AdditionalProperties = &jsonschema.Schema{Ref: "#/$defs/name"}, schemaOf(f.shape)
-	case formSources, formStores:
+	case formSources, formStores, formChannels:
 		s.Type, s.PropertyNames = "object", &jsonschema.Schema{Ref: "#/$defs/name"}
 		s.AdditionalProperties = &jsonschema.Schema{}
 		shapes := sourceShapeList()
 		if f.form == formStores {
 			shapes = storeShapeList()
+		}
+		if f.form == formChannels {
+			shapes = channelShapeList()
 		}
 		for _, shape := range shapes {
 			s.AdditionalProperties.AnyOf = append(s.AdditionalProperties.AnyOf, schemaOf(shape))
@@ -183,6 +186,14 @@ func schemaOfField(f field) *jsonschema.Schema {
 		s.Description += " Default: " + f.fallback + "."
 	}
 	return s
+}
+
+func channelShapeList() []*shape {
+	var all []*shape
+	for _, kind := range channelKinds() {
+		all = append(all, channelShapes()[kind])
+	}
+	return all
 }
 
 func sourceShapeList() []*shape { return []*shape{postgresShape(), sqliteShape(), filesShape()} }
@@ -199,6 +210,17 @@ func keyTables() string {
 	}{
 		{"The file", rootShape()},
 		{"`log`", logShape()},
+		{"`service`", serviceShape()},
+		{"`alarms`", alarmsShape()},
+		{"`channels.NAME` of kind `mail`", channelShapes()[ChannelMail]},
+		{"`channels.NAME` of kind `webhook`", channelShapes()[ChannelWebhook]},
+		{"`channels.NAME` of kind `slack`", channelShapes()[ChannelSlack]},
+		{"`channels.NAME` of kind `discord`", channelShapes()[ChannelDiscord]},
+		{"`channels.NAME` of kind `telegram`", channelShapes()[ChannelTelegram]},
+		{"`channels.NAME` of kind `ntfy`", channelShapes()[ChannelNtfy]},
+		{"`channels.NAME` of kind `alertmanager`", channelShapes()[ChannelAlertmanager]},
+		{"`channels.NAME` of kind `healthchecks`", channelShapes()[ChannelHealthchecks]},
+		{"`channels.NAME` of kind `kuma`", channelShapes()[ChannelKuma]},
 		{"`audit`", auditShape()},
 		{"`keys.NAME`", keyShape()},
 		{"an entry of `retired`", retiredShape()},
@@ -217,6 +239,8 @@ func keyTables() string {
 		{"`kinds.KIND` of a rule", ruleShape()},
 		{"`jobs.NAME.drill`", drillShape()},
 		{"an entry of `assertions`", assertionShape()},
+		{"`jobs.NAME.schedule`", scheduleShape()},
+		{"`jobs.NAME.objectives`", objectivesShape()},
 		{"`jobs.NAME.hooks`", hooksShape()},
 		{"`jobs.NAME.hooks.backup`", backupHooksShape()},
 		{"`jobs.NAME.hooks.restore`", restoreHooksShape()},
@@ -292,6 +316,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 	wrap := map[string]string{
 		"":                "%s\n",
 		"log":             "version: 1\nlog:\n  %s\n",
+		"service":         "version: 1\nservice:\n  %s\n",
+		"alarms":          "version: 1\nalarms:\n  %s\n",
+		"schedule":        "version: 1\njobs:\n  j:\n    schedule:\n      %s\n",
+		"objectives":      "version: 1\njobs:\n  j:\n    objectives:\n      %s\n",
 		"audit":           "version: 1\naudit:\n  %s\n",
 		"key":             "version: 1\nkeys:\n  k:\n    %s\n",
 		"local store":     "version: 1\nstores:\n  s:\n    kind: local\n    %s\n",
@@ -318,10 +346,14 @@ func TestEveryKeyIsRead(t *testing.T) {
 	shapes := []*shape{rootShape(), logShape(), auditShape(), keyShape(), postgresShape(), sqliteShape(), filesShape(),
 		localStoreShape(), s3StoreShape(), sftpStoreShape(), rsyncStoreShape(),
 		rootPathShape(), jobShape(), keepShape(), keepStoreShape(), ruleShape(), drillShape(), assertionShape(), hooksShape(), backupHooksShape(), restoreHooksShape(), hookShape(),
-		healthShape(), pageShape()}
+		healthShape(), pageShape(), serviceShape(), scheduleShape(), objectivesShape(), alarmsShape()}
+	for kind, shape := range channelShapes() {
+		wrap[shape.name] = "version: 1\nchannels:\n  c:\n    kind: " + kind + "\n    %s\n"
+		shapes = append(shapes, shape)
+	}
 	for _, of := range shapes {
 		for _, f := range of.fields {
-			if f.name == "kind" && (strings.HasSuffix(of.name, "source") || strings.HasSuffix(of.name, " store")) {
+			if f.name == "kind" && (strings.HasSuffix(of.name, "source") || strings.HasSuffix(of.name, " store") || strings.HasSuffix(of.name, " channel")) {
 				continue // stands in the frame
 			}
 			frame, known := wrap[of.name]

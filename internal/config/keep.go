@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"holdfast/internal/retention"
 )
@@ -77,14 +76,7 @@ func (r *reader) readKeep(s *section, j *draftJob) {
 	r.readRule(s, &k.Policy.Default)
 	s.span("min_age", &k.Policy.MinAge)
 	s.span("interval", &k.Policy.Interval)
-	s.one("zone", "text", func(text string, _ field) error {
-		zone, err := time.LoadLocation(text)
-		if err != nil || text == "Local" {
-			return fmt.Errorf("%q is not a time zone such as Europe/Berlin", text)
-		}
-		k.Policy.Zone = zone
-		return nil
-	})
+	s.zone("zone", false, &k.Policy.Zone)
 	k.Policy.Kinds = r.readKinds(s)
 	for _, e := range s.entries("stores", "store") {
 		inner := r.section(e.node, e.path, keepStoreShape())

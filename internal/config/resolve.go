@@ -54,9 +54,10 @@ type Flags struct {
 // those of the selected job, or make a job, called "default" unless another name is given.
 func Resolve(in Inputs) (*Config, error) {
 	r := newReader("", ".", environment(in.Environ), in.Now)
-	var d draft
+	d := draft{service: newService(), alarms: newAlarms()}
+	var content []byte
 	if path, named := configPath(in, r.lookup); !in.NoFile && path != "" {
-		data, err := readConfig(path)
+		data, err := readContent(path, r.lookup)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && !named:
 		case err != nil:
@@ -65,12 +66,14 @@ func Resolve(in Inputs) (*Config, error) {
 			if d, err = r.readData(path, data); err != nil {
 				return nil, err
 			}
+			content = data
 		}
 	}
 	c, err := r.finish(d, in.Flags, in.Seals)
 	if err != nil {
 		return nil, err
 	}
+	c.content = content
 	for _, pair := range in.Environ {
 		if strings.HasPrefix(pair, "HOME=") || strings.HasPrefix(pair, "SSH_AUTH_SOCK=") {
 			c.environ = append(c.environ, pair)
@@ -181,6 +184,24 @@ func userFolder(lookup func(string) (string, bool), variable, below string) stri
 	return ""
 }
 
+// readContent reads the file at path, or in its place what the service handed on.
+func readContent(path string, lookup func(string) (string, bool)) ([]byte, error) {
+	text, found := lookup(EnvContent)
+	if !found {
+		return readConfig(path)
+	}
+	number, err := parseNumber(text, 3, 1<<20)
+	if err != nil {
+		return nil, fmt.Errorf("%w: environment %s: %w, not %q", holdfast.ErrUsage, EnvContent, err, text)
+	}
+	// It is not closed: a command may resolve its configuration twice.
+	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", number))
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration that the service hands on: %w", err)
+	}
+	return data, nil
+}
+
 func readConfig(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err == nil && info.IsDir() {
@@ -267,7 +288,7 @@ func workingPath(text string) (string, error) {
 // finish puts flags and environment over the draft, looks up names, and checks what only the whole can tell.
 func (r *reader) finish(d draft, flags Flags, seals bool) (*Config, error) {
 	c := &Config{
-		File: r.file, Host: d.host, State: d.state, Signer: d.signer, Engine: d.engine, LogFile: d.logFile, Audit: d.audit,
+		File: r.file, Host: d.host, State: d.state, Signer: d.signer, Engine: d.engine, LogFile: d.logFile, Audit: d.audit, Service: d.service, Alarms: d.alarms,
 		drill: newDrill(), origins: r.origins, incomplete: map[holdfast.JobName]error{}, expired: map[holdfast.JobName]error{},
 		PostgresEnv: map[string]string{},
 	}
@@ -304,6 +325,11 @@ func (r *reader) finish(d draft, flags Flags, seals bool) (*Config, error) {
 		if err := mistakes(j.expired); err != nil {
 			c.expired[j.Name] = err
 		}
+	}
+	r.completeChannels(&d)
+	c.Channels = d.channels
+	if c.Alarms.Zone == nil {
+		c.Alarms.Zone = c.Service.Zone
 	}
 	c.Warnings = append(c.Warnings, r.expired(&d)...)
 	if seals {
@@ -612,6 +638,11 @@ func strangers(environ []string, c *Config) []string {
 	}
 	for _, store := range c.Stores {
 		for _, ref := range []SecretRef{store.S3.AccessKey, store.S3.SecretKey, store.S3.SessionToken, store.SSH.Password, store.SSH.Passphrase} {
+			referred[ref.env] = true
+		}
+	}
+	for _, channel := range c.Channels {
+		for _, ref := range []SecretRef{channel.URL, channel.Password, channel.Token, channel.Topic, channel.Sign, channel.Authorization} {
 			referred[ref.env] = true
 		}
 	}

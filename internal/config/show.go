@@ -47,6 +47,11 @@ func (c *Config) Show() []Setting {
 	s.given("audit.file", c.Audit.File)
 	s.add("audit.keep", formatSpan(c.Audit.Keep))
 	s.add("audit.syslog", c.Audit.Syslog)
+	s.service(c.Service)
+	s.alarms(c.Alarms)
+	for _, channel := range c.Channels {
+		s.channel("channels."+channel.Name+".", channel)
+	}
 	s.given("identity", c.Identity)
 	for _, k := range c.Keys {
 		s.key("keys."+k.Name+".", k)
@@ -193,6 +198,8 @@ func (s *settings) job(path string, job Job) {
 	s.add(path+"compression", string(job.Compression))
 	s.add(path+"level", strconv.Itoa(job.Level))
 	s.add(path+"workers", strconv.Itoa(job.Workers))
+	s.schedule(path+"schedule.", job.Schedule)
+	s.objectives(path+"objectives.", job.Objectives)
 	s.hooks(path+"hooks.", job.Hooks)
 	drill := job.Drill
 	path += "drill."

@@ -28,6 +28,7 @@ const (
 	formRoots    form = "list of paths or sections"
 	formSources  form = "named sources"
 	formStores   form = "named stores"
+	formChannels form = "named channels"
 	formSize     form = "size"
 	formCount    form = "number, or `forever`"
 
@@ -94,6 +95,9 @@ func rootShape() *shape {
 		{name: "signer", form: formPath, fallback: "signer in the state folder", example: "/etc/holdfast/signer", doc: "File of the key that signs this host's manifests."},
 		{name: "engine", form: formText, fallback: "unix:///var/run/docker.sock", doc: "Socket of the Docker Engine, or of Podman, for servers in containers and drills in them."},
 		{name: "log", form: formSection, shape: logShape(), doc: "Where runs are logged besides the terminal."},
+		{name: "service", form: formSection, shape: serviceShape(), doc: "How `holdfast serve` works."},
+		{name: "alarms", form: formSection, shape: alarmsShape(), doc: "When something is worth telling, and how often."},
+		{name: "channels", form: formChannels, doc: "Who is told, and how."},
 		{name: "audit", form: formSection, shape: auditShape(), doc: "Where the lines of the journal go besides."},
 		{name: "keys", form: formNamed, shape: keyShape(), doc: "Who can open backups. A job names them as its recipients."},
 		{name: "stores", form: formStores, doc: "Where backups are kept."},
@@ -216,6 +220,8 @@ func jobShape() *shape {
 		{name: "workers", form: formNumber, fallback: "0", min: 0, max: 256, doc: "Threads that compress; 0 is one per processor."},
 		{name: "keep", form: formSection, shape: keepShape(), doc: "Which of its backups a prune keeps. Without it nothing is ever deleted."},
 		{name: "drill", form: formSection, shape: drillShape(), doc: "How its backups are proven."},
+		{name: "schedule", form: formSection, shape: scheduleShape(), doc: "When what of it is run. Without it the job is run by hand."},
+		{name: "objectives", form: formSection, shape: objectivesShape(), doc: "What was promised, and is compared with what is measured."},
 		{name: "hooks", form: formSection, shape: hooksShape(), doc: "What is run around its backups and restores."},
 	}}
 }
@@ -268,9 +274,13 @@ func Variables() []Variable {
 		{envHost, "The name of this host in manifests and proofs.", "the machine's hostname", "--host"},
 		{envLogFile, "File that log lines are appended to.", "none", "--log-file"},
 		{envScratch, "Folder where a drill restores.", "/dev/shm", "--scratch"},
+		{EnvContent, "Number of an open descriptor that the configuration file's content is read from; its name still says where paths start. The service gives its runs the content that it accepted.", "none", ""},
 		{envEngine, "Socket of the Docker Engine, or of Podman.", "unix:///var/run/docker.sock", "--engine"},
 	}
 }
+
+// EnvContent is the variable by which the service hands on the configuration that it accepted.
+const EnvContent = "HOLDFAST_CONFIG_FD"
 
 const (
 	envConfig         = "HOLDFAST_CONFIG"

@@ -23,6 +23,9 @@ var (
 
 var errSpan = errors.New("must be a duration such as 60s, 5m, 2h, 90d or 2w")
 
+// ParseSpan reads a duration as the configuration has it.
+func ParseSpan(text string) (time.Duration, error) { return parseSpan(text) }
+
 // parseSpan reads a duration greater than nothing. Beyond the units of package time it takes days and weeks, which
 // are what people plan drills in.
 func parseSpan(text string) (time.Duration, error) {

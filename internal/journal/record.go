@@ -23,24 +23,27 @@ const (
 	BackupCreated    Event = "BACKUP_CREATED"
 	BackupIncomplete Event = "BACKUP_INCOMPLETE"
 	BackupFailed     Event = "BACKUP_FAILED"
-	Mirrored         Event = "MIRRORED"
-	Verified         Event = "VERIFIED"
-	Drilled          Event = "DRILL"
-	Restored         Event = "RESTORE"
-	Decrypted        Event = "DECRYPT"
-	Shown            Event = "SHOW"
-	Linked           Event = "LINK"
-	Pruned           Event = "PRUNED"
-	PruneBlocked     Event = "PRUNE_BLOCKED"
-	Pinned           Event = "PIN"
-	Unpinned         Event = "UNPIN"
-	Imported         Event = "IMPORT"
-	KeyCreated       Event = "KEY_CREATED"
-	KeyImported      Event = "KEY_IMPORT"
-	KeyExported      Event = "KEY_EXPORT"
-	KeyRotation      Event = "KEY_ROTATION"
-	KeyChecked       Event = "KEY_CHECK"
-	Resealed         Event = "KEY_RESEAL"
+	// Interrupted is a run of the service whose process ended before it did.
+	Interrupted  Event = "RUN_INTERRUPTED"
+	Mirrored     Event = "MIRRORED"
+	Verified     Event = "VERIFIED"
+	Drilled      Event = "DRILL"
+	Restored     Event = "RESTORE"
+	Decrypted    Event = "DECRYPT"
+	Shown        Event = "SHOW"
+	Linked       Event = "LINK"
+	Pruned       Event = "PRUNED"
+	PruneDone    Event = "PRUNE_DONE"
+	PruneBlocked Event = "PRUNE_BLOCKED"
+	Pinned       Event = "PIN"
+	Unpinned     Event = "UNPIN"
+	Imported     Event = "IMPORT"
+	KeyCreated   Event = "KEY_CREATED"
+	KeyImported  Event = "KEY_IMPORT"
+	KeyExported  Event = "KEY_EXPORT"
+	KeyRotation  Event = "KEY_ROTATION"
+	KeyChecked   Event = "KEY_CHECK"
+	Resealed     Event = "KEY_RESEAL"
 	// EmergencyAccess is a restore or a decryption that somebody called one.
 	EmergencyAccess Event = "EMERGENCY_ACCESS"
 	Refused         Event = "REFUSED"
@@ -52,7 +55,7 @@ const (
 // Events are all of them.
 func Events() []Event {
 	return []Event{
-		BackupCreated, BackupIncomplete, BackupFailed, Mirrored, Verified, Drilled, Restored, Decrypted, EmergencyAccess, Shown, Linked, Pruned, PruneBlocked, Pinned, Unpinned, Imported,
+		BackupCreated, BackupIncomplete, BackupFailed, Interrupted, Mirrored, Verified, Drilled, Restored, Decrypted, EmergencyAccess, Shown, Linked, Pruned, PruneDone, PruneBlocked, Pinned, Unpinned, Imported,
 		KeyCreated, KeyImported, KeyExported, KeyRotation, KeyChecked, Resealed, Refused, Reviewed, Rebuilt, Expired,
 	}
 }

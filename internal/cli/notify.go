@@ -1,0 +1,243 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast"
+	"holdfast/internal/alarm"
+	"holdfast/internal/config"
+	"holdfast/internal/daemon"
+	"holdfast/internal/durable"
+	"holdfast/internal/health"
+	"holdfast/internal/notify"
+	"holdfast/internal/schedule"
+	"holdfast/internal/survey"
+)
+
+func (a *app) notifyCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "notify", Short: "Tell people: try the channels, or look once and raise alarms"}
+	cmd.AddCommand(a.notifyTestCommand(), a.notifyAlarmsCommand())
+	return cmd
+}
+
+func (a *app) notifyTestCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "test [CHANNEL]", Short: "Send a test message through every channel, or one", Args: cobra.MaximumNArgs(1),
+		Long: "Send a test message through every channel of the configuration, or the one that is named, and say of each whether the service took it.\n" +
+			"A page that hears of runs hears of one that started and ended well. The exit code is 1 when a channel did not take it.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := a.load(config.Flags{}, false)
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				channel, err := cfg.Channel(args[0])
+				if err != nil {
+					return err
+				}
+				only := *cfg
+				only.Channels = []config.Channel{channel}
+				cfg = &only
+			}
+			if len(cfg.Channels) == 0 {
+				return holdfast.WithHint(fmt.Errorf("%w: no channel is configured", holdfast.ErrUsage), "put one into channels: docs/alarms.md")
+			}
+			return a.notifyTest(cmd.Context(), cfg)
+		},
+	}
+}
+
+func (a *app) notifyTest(ctx context.Context, cfg *config.Config) error {
+	m := notify.Message{Kind: notify.Test, Severity: notify.Info, Host: cfg.Host, Time: a.Now(), Title: cfg.Host + ": this is a test", Text: "If you can read this, alarms of holdfast on " + cfg.Host + " reach you."}
+	var problems []error
+	for _, t := range tellers(ctx, cfg) {
+		err := t.err
+		if err == nil {
+			one, cancel := context.WithTimeout(ctx, channelTime)
+			if t.Beats() {
+				run := newRunID()
+				err = t.beats.Start(one, run)
+				if err == nil {
+					err = t.beats.End(one, run, exitGood, 0, m.Text)
+				}
+			} else {
+				err = t.tells.Send(one, m)
+			}
+			cancel()
+		}
+		if a.flags.json {
+			a.printEvent("notify", map[string]any{"channel": t.Name, "kind": t.Kind, "good": err == nil})
+		}
+		if err != nil {
+			problems = append(problems, holdfast.WithHint(fmt.Errorf("channel %s: %w", t.Name, err), holdfast.Hint(err)))
+			continue
+		}
+		a.result("channel %s (%s): the test was taken", t.Name, t.Kind)
+	}
+	return errors.Join(problems...)
+}
+
+func (a *app) notifyAlarmsCommand() *cobra.Command {
+	var f storeFlags
+	cmd := &cobra.Command{
+		Use: "alarms", Short: "Look once, and tell the channels what is new, what lasts, and what ended", Args: cobra.NoArgs,
+		Long: "Look at everything as `holdfast status` does, and tell the channels: what is wrong and was not told yet, what lasts and is due to be told\n" +
+			"again, and what ended. What was told is remembered in the state folder. This is for a timer or cron, where no `holdfast serve` runs,\n" +
+			"which does the same every few minutes. The exit code is that of status, or 1 when nobody took an alarm.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.load(f.Flags, false)
+			if err != nil {
+				return err
+			}
+			if len(cfg.Channels) == 0 {
+				return holdfast.WithHint(fmt.Errorf("%w: no channel is configured", holdfast.ErrUsage), "put one into channels: docs/alarms.md")
+			}
+			if holds, err := daemon.Holds(serveDir(cfg)); err == nil && holds {
+				return holdfast.WithHint(fmt.Errorf("%w: holdfast serve works here, and tells by itself", holdfast.ErrUsage), "leave it to the service, or stop it")
+			}
+			keys, err := trusted(cfg, &f)
+			if err != nil {
+				return err
+			}
+			state, err := a.stateOf(cmd.Context(), cfg, keys, &survey.Surveyor{})
+			if err != nil {
+				return err
+			}
+			book, err := openAlarms(cfg)
+			if err != nil {
+				return err
+			}
+			findings, tellErr := a.tellAlarms(cmd.Context(), cfg, book, state)
+			if err := a.showState(state, findings); err != nil {
+				return err
+			}
+			return errors.Join(tellErr, stateError(findings))
+		},
+	}
+	f.addSigners(cmd)
+	return cmd
+}
+
+// limitsOf are the thresholds of the configuration.
+func limitsOf(cfg *config.Config) health.Limits {
+	c := cfg.Alarms
+	return health.Limits{Grace: c.Grace, Size: float64(c.Size) / 100, Duration: float64(c.Duration), DiskDays: c.DiskDays, KeyDays: c.KeyDays}
+}
+
+// alarmFile is what is remembered of alarms between two looks.
+type alarmFile struct {
+	path     string
+	Book     alarm.Book                `json:"book"`
+	Channels map[string]health.Channel `json:"channels"` // those that fail
+}
+
+// openAlarms reads what was told. What cannot be read is begun anew: then something is told twice, and nothing is kept back.
+func openAlarms(cfg *config.Config) (*alarmFile, error) {
+	f := &alarmFile{path: filepath.Join(cfg.State, "alarms.json"), Channels: map[string]health.Channel{}}
+	data, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what was told: %w", err)
+	}
+	if err := json.Unmarshal(data, f); err != nil {
+		return &alarmFile{path: f.path, Channels: map[string]health.Channel{}}, nil
+	}
+	if f.Channels == nil {
+		f.Channels = map[string]health.Channel{}
+	}
+	return f, nil
+}
+
+func (f *alarmFile) save() error {
+	data, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(f.path, data, 0o600); err != nil {
+		return holdfast.WithHint(fmt.Errorf("remember what was told: %w", err), "make room in the state folder: until then alarms are told again and again")
+	}
+	return nil
+}
+
+// failing lists the channels that do not take messages.
+func (f *alarmFile) failing() []health.Channel {
+	var all []health.Channel
+	for _, name := range slices.Sorted(maps.Keys(f.Channels)) {
+		all = append(all, f.Channels[name])
+	}
+	return all
+}
+
+// heard takes down which channels failed, and which took something.
+func (f *alarmFile) heard(all []teller, result sent, wants func(teller) bool, now time.Time) {
+	for _, t := range all {
+		if t.Beats() || !wants(t) {
+			continue
+		}
+		err, failed := result.failed[t.Name]
+		if !failed {
+			delete(f.Channels, t.Name)
+			continue
+		}
+		c := f.Channels[t.Name]
+		if c.Since.IsZero() {
+			c.Since = now
+		}
+		c.Name, c.Failed = t.Name, holdfast.Sentence(err)
+		f.Channels[t.Name] = c
+	}
+}
+
+// quiet reports whether now is in the quiet hours.
+func quiet(cfg *config.Config, now time.Time) bool {
+	return slices.ContainsFunc(cfg.Alarms.Quiet, func(w schedule.Window) bool {
+		_, open := w.Open(now, cfg.Alarms.Zone)
+		return open
+	})
+}
+
+// errUnheard says that alarms reached nobody.
+var errUnheard = errors.New("an alarm reached nobody")
+
+// tellAlarms judges, tells what is due, and remembers it. It returns the findings, which include the channels that fail.
+func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFile, state health.State) ([]health.Finding, error) {
+	state.Service.Channels = book.failing()
+	findings := health.Judge(state, limitsOf(cfg))
+	if len(cfg.Channels) == 0 {
+		return findings, nil
+	}
+	all := tellers(ctx, cfg)
+	now := a.Now()
+	policy := alarm.Policy{Resend: cfg.Alarms.Resend, Calm: cfg.Alarms.Calm, Quiet: quiet(cfg, now)}
+	var problems []error
+	for _, due := range book.Book.Look(now, findings, policy) {
+		if ctx.Err() != nil {
+			break
+		}
+		wants := wantsAlarm(due.Finding)
+		result := tellAll(ctx, all, alarmMessage(cfg.Host, now, due), wants)
+		book.heard(all, result, wants, now)
+		switch {
+		case result.took > 0, len(result.failed) == 0: // nobody wants to know of it
+			book.Book.Took(due, now)
+		default:
+			for _, name := range slices.Sorted(maps.Keys(result.failed)) {
+				problems = append(problems, holdfast.WithHint(fmt.Errorf("%w: channel %s: %w", errUnheard, name, result.failed[name]), holdfast.Hint(result.failed[name])))
+			}
+		}
+	}
+	return findings, errors.Join(errors.Join(problems...), book.save())
+}

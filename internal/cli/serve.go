@@ -1,0 +1,349 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"holdfast"
+	"holdfast/internal/config"
+	"holdfast/internal/daemon"
+	"holdfast/internal/health"
+	"holdfast/internal/journal"
+	"holdfast/internal/survey"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	var flags config.Flags
+	var tasks, signers string
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run what is due, watch, and raise alarms, until it is told to stop", Args: cobra.NoArgs,
+		Long: "Run every job's tasks when its schedule says so, in processes of their own that do what the same command does by hand; what came due\n" +
+			"while nothing ran is made up for once. Look at all stores every few minutes, and tell what is wrong: as metrics, and as alarms.\n\n" +
+			"Drills and key checks need an identity, which the host that backs up must not have: another machine, or a unit of its own, runs\n" +
+			"`holdfast serve --tasks drills --identity FILE`. By default all tasks are run that can be.\n\n" +
+			"SIGHUP reads the configuration anew, and keeps the one that runs when the new one is not valid. SIGTERM starts nothing more and\n" +
+			"waits for what runs; a second one ends what runs, which is run again when the service is back.",
+		Example: "  holdfast serve\n  holdfast serve --tasks drills --identity /etc/holdfast-drill/identity.txt --state /var/lib/holdfast-drill",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			roles := []string{"all", "backups", "drills"}
+			if !slices.Contains(roles, tasks) {
+				return holdfast.WithHint(fmt.Errorf("%w: --tasks %q is not known", holdfast.ErrUsage, tasks), "use all, backups or drills")
+			}
+			cfg, err := a.load(flags, false)
+			if err != nil {
+				return err
+			}
+			return a.serve(cmd.Context(), &server{app: a, flags: flags, role: tasks, signers: signers}, cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&tasks, "tasks", "all", "what is run: all, backups (with their copies, checks and prunes), or drills (with key checks)")
+	f.StringVarP(&flags.Identity, "identity", "i", "", "`FILE` with the identity that opens backups, for drills and key checks")
+	f.StringVar(&signers, "allowed-signers", "", "`FILE` of the hosts whose backups are accepted (default: allowed_signers beside the identity)")
+	return cmd
+}
+
+// server is a running service.
+type server struct {
+	app     *app
+	flags   config.Flags
+	role    string
+	signers string
+	log     *slog.Logger
+	started time.Time
+	daemon  *daemon.Daemon
+	wake    chan struct{} // something changed that the reporter tells
+	look    chan struct{} // a run ended: the stores have something new
+	survey  survey.Surveyor
+
+	mu      sync.Mutex // guards what follows
+	cfg     *config.Config
+	content *os.File // memory with the configuration that runs are given; nil when it was not read from a file
+	problem string   // why the configuration that runs is not the one that was asked for; ""
+	clock   string   // what was odd about the clock; ""
+	failing []health.Channel
+}
+
+func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err error) {
+	s.log, s.started = a.logger(), a.Now()
+	s.wake, s.look = make(chan struct{}, 1), make(chan struct{}, 1)
+	if err := s.adopt(cfg); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.release()) }()
+	tasks := s.tasks(cfg)
+	if len(tasks) == 0 {
+		return holdfast.WithHint(fmt.Errorf("%w: no job has a schedule that this service could run", holdfast.ErrUsage), "put schedule: {backup: \"0 2 * * *\"} into a job; drills need --identity: docs/service.md")
+	}
+	var records survey.Records
+	if err := a.eachRecord(cfg, records.Add); err != nil {
+		s.log.Error("the journal is not readable; what was missed is not made up for", "error", holdfast.Sentence(err))
+	}
+	s.daemon, err = daemon.Open(ctx, daemon.Options{
+		Dir: serveDir(cfg), Workers: cfg.Service.Workers, Now: a.Now, Run: s.run, Log: s.log,
+		Beside: s.beside(cfg), Interrupted: s.interrupted, Changed: s.changed,
+		Seen: func(t daemon.Task) time.Time { return records.Task(t.Job, t.Task).Attempt },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.daemon.Close()) }()
+	if err := s.daemon.Plan(ctx, tasks); err != nil {
+		return err
+	}
+	for _, warning := range s.warnings(cfg) {
+		s.log.Warn(warning)
+	}
+	s.log.Info("serving", "version", a.Version, "jobs", len(cfg.Jobs), "tasks", len(tasks), "workers", cfg.Service.Workers, "state", cfg.State)
+	abort, stop := s.signals(ctx)
+	defer stop()
+	a.notifySystemd("READY=1")
+	err = s.daemon.Run(ctx, abort)
+	s.log.Info("stopped")
+	return err
+}
+
+// logger writes what happens to standard error, and to the log file if there is one.
+func (a *app) logger() *slog.Logger {
+	var out io.Writer = a.Err
+	if a.printer.log != nil {
+		out = io.MultiWriter(a.Err, a.printer.log)
+	}
+	if a.flags.json {
+		return slog.New(slog.NewJSONHandler(out, nil))
+	}
+	return slog.New(slog.NewTextHandler(out, nil))
+}
+
+// signals tells a reload and the second wish to stop. The first one cancels ctx. After the second a third ends the process.
+func (s *server) signals(ctx context.Context) (abort <-chan struct{}, stop func()) {
+	hangup, term := make(chan os.Signal, 1), make(chan os.Signal, 2)
+	signal.Notify(hangup, syscall.SIGHUP)
+	signal.Notify(term, os.Interrupt, syscall.SIGTERM)
+	aborted, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for stops := 0; ; {
+			select {
+			case <-done:
+				return
+			case <-hangup:
+				s.reload(ctx)
+			case <-term:
+				if stops++; stops == 1 {
+					s.app.notifySystemd("STOPPING=1")
+				}
+				if stops == 2 {
+					signal.Stop(term)
+					close(aborted)
+				}
+			}
+		}
+	}()
+	return aborted, func() {
+		signal.Stop(hangup)
+		signal.Stop(term)
+		close(done)
+		<-ended
+	}
+}
+
+// notifySystemd tells the service manager, if there is one: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html.
+func (a *app) notifySystemd(state string) {
+	address := a.env("NOTIFY_SOCKET")
+	if address == "" {
+		return
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if err := unix.Sendto(fd, []byte(state), 0, &unix.SockaddrUnix{Name: address}); err != nil {
+		a.printer.warn("the service manager was not told " + state + ": " + err.Error())
+	}
+}
+
+// reload puts a new configuration into force, or keeps the one that runs.
+func (s *server) reload(ctx context.Context) {
+	s.app.notifySystemd("RELOADING=1")
+	defer s.app.notifySystemd("READY=1")
+	cfg, err := s.resolve()
+	if err == nil && (cfg.State != s.config().State || cfg.Service.Workers != s.config().Service.Workers || cfg.Service.Listen != s.config().Service.Listen) {
+		err = holdfast.WithHint(errors.New("state, service.workers and service.listen change when the service is started anew"), "restart it")
+	}
+	if err != nil {
+		for line := range strings.Lines(holdfast.Sentence(err)) {
+			s.log.Error("the new configuration is refused, and the one before stays in force", "mistake", strings.TrimSpace(line))
+		}
+		s.setProblem("the file is refused, and the service runs with the one before: " + strings.ReplaceAll(holdfast.Sentence(err), "\n", "; "))
+		return
+	}
+	if err := s.adopt(cfg); err != nil {
+		s.log.Error("the new configuration cannot be handed on", "error", err)
+		return
+	}
+	tasks := s.tasks(cfg)
+	if err := s.daemon.Plan(ctx, tasks); err != nil {
+		s.log.Error("the new configuration is not in force", "error", holdfast.Sentence(err))
+		return
+	}
+	s.setProblem("")
+	s.log.Info("configuration read anew", "jobs", len(cfg.Jobs), "tasks", len(tasks))
+	for _, warning := range s.warnings(cfg) {
+		s.log.Warn(warning)
+	}
+}
+
+// resolve reads the configuration as the command line says, without any effect.
+func (s *server) resolve() (*config.Config, error) {
+	flags := s.flags
+	flags.Engine, flags.State, flags.LogFile = s.app.flags.engine, s.app.flags.state, s.app.flags.logFile
+	return config.Resolve(config.Inputs{Path: s.app.flags.config, Environ: s.app.Environ, Flags: flags, Now: s.app.Now()})
+}
+
+// adopt puts the content of a configuration where runs read it.
+func (s *server) adopt(cfg *config.Config) error {
+	var file *os.File
+	if content := cfg.Content(); content != nil {
+		fd, err := unix.MemfdCreate("holdfast.yaml", unix.MFD_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("keep the configuration in memory: %w", err)
+		}
+		file = os.NewFile(uintptr(fd), "holdfast.yaml")
+		if _, err := file.Write(content); err != nil {
+			return errors.Join(fmt.Errorf("keep the configuration in memory: %w", err), file.Close())
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.content
+	s.cfg, s.content = cfg, file
+	if old != nil {
+		return old.Close()
+	}
+	return nil
+}
+
+func (s *server) release() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.content == nil {
+		return nil
+	}
+	return s.content.Close()
+}
+
+func (s *server) config() *config.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cfg
+}
+
+func (s *server) setProblem(text string) {
+	s.mu.Lock()
+	s.problem = text
+	s.mu.Unlock()
+	s.changed()
+}
+
+// does reports whether this service runs the task.
+func (s *server) does(cfg *config.Config, task holdfast.Task) bool {
+	if task.Opens() {
+		return s.role != "backups" && cfg.Identity != ""
+	}
+	return s.role != "drills"
+}
+
+// tasks are what this service runs.
+func (s *server) tasks(cfg *config.Config) []daemon.Task {
+	var all []daemon.Task
+	for _, job := range cfg.Jobs {
+		for _, task := range holdfast.Tasks() {
+			if job.Schedule.Times[task].IsZero() || !s.does(cfg, task) {
+				continue
+			}
+			t := daemon.Task{Job: job.Name, Task: task, Retries: cfg.Service.Retries, RetryWait: cfg.Service.RetryWait}
+			t.Due = func(at time.Time) (time.Time, time.Time) { return job.Schedule.At(job.Name, task, at) }
+			t.Held = func(at time.Time) bool { return heldBack(cfg.Service, job.Schedule, at) }
+			if !task.Opens() && task != holdfast.TaskVerify {
+				t.Alone = string(job.Name)
+			}
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// heldBack reports whether a pause or a maintenance window lets nothing of a job begin now.
+func heldBack(service config.Service, s config.Schedule, at time.Time) bool {
+	if service.Paused || s.Paused {
+		return true
+	}
+	for _, window := range slices.Concat(service.Windows, s.Windows) {
+		if _, open := window.Open(at, s.Zone); open {
+			return true
+		}
+	}
+	return false
+}
+
+// warnings are what a person should know of how this service is set up.
+func (s *server) warnings(cfg *config.Config) []string {
+	var all []string
+	opens := slices.ContainsFunc(cfg.Jobs, func(j config.Job) bool { return j.Schedule.Given })
+	switch {
+	case s.role == "all" && cfg.Identity != "" && opens:
+		all = append(all, "this service backs up and holds an identity too: whoever takes this host over can read every backup; drills belong on another machine, or at least in a unit of their own: docs/service.md")
+	case s.role == "all" && cfg.Identity == "" && opens:
+		all = append(all, "no drill is run here, because there is no identity here, as it should be; another machine does them: docs/service.md")
+	}
+	return all
+}
+
+// interrupted records that a run was found unfinished.
+func (s *server) interrupted(run daemon.Run) {
+	s.app.note(s.config(), journal.Interrupted, holdfast.ErrInterrupted, func(r *journal.Record) {
+		r.Job, r.Detail = run.Task.Job, string(run.Task.Task)
+	})
+}
+
+// changed wakes the reporter.
+func (s *server) changed() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fileChanged says whether the file is another one than what runs.
+func (s *server) fileChanged() string {
+	s.mu.Lock()
+	cfg, problem := s.cfg, s.problem
+	s.mu.Unlock()
+	if problem != "" || cfg.File == "" {
+		return problem
+	}
+	data, err := os.ReadFile(cfg.File)
+	switch {
+	case err != nil:
+		return "the file cannot be read any more: " + err.Error()
+	case !bytes.Equal(data, cfg.Content()):
+		return "the file was changed, and the service still runs with the one before"
+	}
+	return ""
+}

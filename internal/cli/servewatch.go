@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/config"
+	"holdfast/internal/daemon"
+	"holdfast/internal/durable"
+	"holdfast/internal/health"
+	"holdfast/internal/metrics"
+)
+
+const (
+	// surveyEvery is how often the stores are looked at, and surveyLeast how long one look follows another at the least.
+	surveyEvery = 5 * time.Minute
+	surveyLeast = 15 * time.Second
+	// surveyTime bounds one look.
+	surveyTime = 10 * time.Minute
+)
+
+// beside are the service's parts besides the scheduler.
+func (s *server) beside(cfg *config.Config) []daemon.Service {
+	watcher := &watcher{server: s, metrics: metrics.New(metrics.Build{Version: s.app.Version, GoVersion: runtime.Version()})}
+	parts := []daemon.Service{&reporter{s}, watcher}
+	if cfg.Service.Listen != "" {
+		parts = append(parts, &listener{server: s, watcher: watcher, address: cfg.Service.Listen})
+	}
+	return parts
+}
+
+// reporter writes for other commands what the service does, whenever that changes.
+type reporter struct{ *server }
+
+// Run writes until ctx is cancelled.
+func (r *reporter) Run(ctx context.Context) error {
+	for {
+		if err := r.write(); err != nil {
+			r.log.Error("what the service does cannot be told to other commands", "error", holdfast.Sentence(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+		}
+	}
+}
+
+func (r *reporter) write() error {
+	cfg := r.config()
+	data, err := json.Marshal(r.serviceFile())
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(serviceFileOf(cfg), data, 0o600)
+}
+
+func (s *server) serviceFile() serviceFile {
+	s.mu.Lock()
+	f := serviceFile{Started: s.started, Config: s.problem, Clock: s.clock, Channels: s.failing, Running: map[string]time.Time{}}
+	s.mu.Unlock()
+	status := s.daemon.Status()
+	f.Waiting, f.Trouble = status.Waiting, status.Trouble
+	for _, run := range status.Running {
+		f.Running[run.Task.Name()] = run.Began
+	}
+	return f
+}
+
+// watcher looks at the stores, and judges.
+type watcher struct {
+	*server
+	ready   atomic.Bool // a first look is done
+	metrics *metrics.Set
+	said    string // in the log, of how things stand
+}
+
+// Run looks until ctx is cancelled.
+func (w *watcher) Run(ctx context.Context) error {
+	clock := newClockGuard(w.app.Now)
+	for {
+		w.setClock(clock.odd())
+		if err := w.lookOnce(ctx); err != nil && ctx.Err() == nil {
+			w.log.Error("the stores could not be looked at", "error", holdfast.Sentence(err))
+		}
+		w.ready.Store(true)
+		if !w.pause(ctx) {
+			return nil
+		}
+	}
+}
+
+// pause waits for the next look; false: there is none.
+func (w *watcher) pause(ctx context.Context) bool {
+	least := time.NewTimer(surveyLeast)
+	defer least.Stop()
+	most := time.NewTimer(surveyEvery)
+	defer most.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-least.C:
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-w.look:
+	case <-most.C:
+	}
+	return true
+}
+
+func (w *watcher) setClock(text string) {
+	w.mu.Lock()
+	w.clock = text
+	w.mu.Unlock()
+}
+
+// lookOnce looks at everything with stores of its own, which are closed afterwards: what was unplugged or cut off meanwhile is noticed, and
+// what is back is found.
+func (w *watcher) lookOnce(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, surveyTime)
+	defer cancel()
+	cfg := w.config()
+	own := &app{Process: w.app.Process, flags: w.app.flags}
+	own.flags.quiet = true
+	if err := own.start(cfg); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, own.closeStores(), own.finish(nil)) }()
+	keys, err := trusted(cfg, &storeFlags{allowedSigners: w.signers})
+	if err != nil {
+		return err
+	}
+	state, err := own.stateOf(ctx, cfg, keys, &w.survey)
+	if err != nil {
+		return err
+	}
+	f := w.serviceFile()
+	state.Service = health.Service{Running: true, Started: f.Started, Config: w.fileChanged(), Clock: f.Clock, Waiting: f.Waiting, Busy: len(f.Running)}
+	return w.judge(ctx, cfg, own, state)
+}
+
+// judge tells what the look found: to whoever scrapes, and to the channels.
+func (w *watcher) judge(ctx context.Context, cfg *config.Config, own *app, state health.State) error {
+	book, err := openAlarms(cfg)
+	if err != nil {
+		return err
+	}
+	findings, tellErr := own.tellAlarms(ctx, cfg, book, state)
+	w.mu.Lock()
+	w.failing = book.failing()
+	w.mu.Unlock()
+	w.changed()
+	level := slog.LevelInfo
+	if len(findings) > 0 {
+		level = slog.LevelWarn
+	}
+	if text := health.Sentence(state, findings); text != w.said {
+		w.log.Log(ctx, level, text)
+		w.said = text
+	}
+	w.metrics.Update(state, limitsOf(cfg), findings)
+	if cfg.Service.Textfile != "" {
+		tellErr = errors.Join(tellErr, w.metrics.WriteTextfile(cfg.Service.Textfile))
+	}
+	return tellErr
+}
+
+// clockGuard notices a wall clock that goes otherwise than time does.
+type clockGuard struct {
+	now  func() time.Time
+	wall time.Time
+	mono time.Time
+}
+
+func newClockGuard(now func() time.Time) *clockGuard {
+	return &clockGuard{now: now, wall: now().Round(0), mono: time.Now()}
+}
+
+// mostJump is by how much the wall clock may differ from the time that went by, between two looks. A machine that slept differs forwards.
+const mostJump = 5 * time.Minute
+
+// odd says what is odd about the clock since it was last asked; "" when nothing is.
+func (c *clockGuard) odd() string {
+	wall, mono := c.now().Round(0), time.Now()
+	off := wall.Sub(c.wall) - mono.Sub(c.mono)
+	c.wall, c.mono = wall, mono
+	switch {
+	case off < -mostJump:
+		return fmt.Sprintf("the clock was set back by %s", health.Span(-off))
+	case off > mostJump:
+		return fmt.Sprintf("the clock jumped forward by %s, or the machine slept", health.Span(off))
+	}
+	return ""
+}
+
+// listener answers for machines.
+type listener struct {
+	*server
+	watcher *watcher
+	address string
+}
+
+// Run answers until ctx is cancelled.
+func (l *listener) Run(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", l.watcher.metrics.Handler())
+	mux.HandleFunc("GET /healthz", l.healthz)
+	mux.HandleFunc("GET /readyz", l.readyz)
+	socket, err := net.Listen("tcp", l.address)
+	if err != nil {
+		return holdfast.WithHint(fmt.Errorf("listen for metrics: %w", err), "choose another service.listen")
+	}
+	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	ended := make(chan error, 1)
+	go func() { ended <- web.Serve(socket) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("answer for metrics: %w", err)
+	case <-ctx.Done():
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err = web.Shutdown(closing)
+	<-ended // http.ErrServerClosed
+	if errors.Is(err, context.DeadlineExceeded) {
+		return web.Close()
+	}
+	return err
+}
+
+// healthz says whether the service works: its queue can be written.
+func (l *listener) healthz(w http.ResponseWriter, _ *http.Request) {
+	if trouble := l.daemon.Status().Trouble; trouble != "" {
+		http.Error(w, "the queue has trouble", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// readyz says whether what it tells is based on a look.
+func (l *listener) readyz(w http.ResponseWriter, _ *http.Request) {
+	if !l.watcher.ready.Load() {
+		http.Error(w, "the stores were not looked at yet", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}

@@ -1,0 +1,260 @@
+// Package daemon is the long-lived part of Holdfast: it knows when what is due, keeps a durable queue of it, and runs it.
+//
+// It hides River, the queue's database, clocks that jump, and the order in which things stop. Its laws: what was due is run once, and what
+// was due while nothing ran is made up for once; no two tasks that exclude each other run at once; a run whose process died is found, marked
+// and tried again as its task says; every goroutine that it starts has ended when [Daemon.Run] returns. It is not its job to know what a
+// backup is: how a task is run, when it is due, and what else runs beside it (metrics, alarms) it is given.
+package daemon
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"holdfast"
+)
+
+// Service is something that runs for as long as the daemon does. Run returns when everything that it started has ended, soon after ctx was
+// cancelled; an error ends the daemon.
+type Service interface {
+	Run(ctx context.Context) error
+}
+
+// Options say how a daemon works. All but Beside, Seen, Interrupted and Changed must be given.
+type Options struct {
+	Dir     string // made with mode 0700; one daemon at a time works in it
+	Workers int    // runs at once
+	Now     func() time.Time
+	Run     Runner
+	Log     *slog.Logger
+	// Beside are started first and stopped last, so that whoever watches sees the runs end.
+	Beside []Service
+	// Seen tells when a task was last tried, as other records have it, for a queue that is new; zero: not known.
+	Seen func(t Task) time.Time
+	// Interrupted is told of each run that was found unfinished after a crash.
+	Interrupted func(run Run)
+	// Changed is called, not at once from several goroutines, whenever a run began or ended or the queue changed. It must not block.
+	Changed func()
+}
+
+// Daemon schedules and runs.
+type Daemon struct {
+	opt    Options
+	lock   *os.File
+	data   *database
+	client *river.Client[*sql.Tx]
+	wake   chan struct{} // a new plan, or something ended
+
+	mu      sync.Mutex // guards what follows
+	tasks   map[string]*scheduled
+	looked  time.Time      // by the scheduler, at all of them; zero: it must compute all anew
+	running map[string]Run // by the name of the task
+	open    map[string]int // rows that are not finished, by the name of the task
+	trouble string         // why the queue could not be written; "" when it could
+}
+
+// ErrRunning says that another daemon works in the folder.
+var ErrRunning = errors.New("another holdfast serve works here")
+
+// Open takes the folder, opens the queue, and marks what a crash left unfinished. Close what it returns.
+func Open(ctx context.Context, opt Options) (*Daemon, error) {
+	if err := os.MkdirAll(opt.Dir, 0o700); err != nil {
+		return nil, holdfast.WithHint(fmt.Errorf("make the service's folder: %w", err), "choose another state folder with --state or HOLDFAST_STATE")
+	}
+	lock, err := hold(opt.Dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{opt: opt, lock: lock, wake: make(chan struct{}, 1), tasks: map[string]*scheduled{}, running: map[string]Run{}, open: map[string]int{}}
+	if err := d.start(ctx); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// hold locks the folder for as long as the file is open.
+func hold(dir string) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the service's folder: %w", err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		closeErr := file.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, holdfast.WithHint(fmt.Errorf("%w: %w, in %s", holdfast.ErrBusy, ErrRunning, dir), "stop it first (`systemctl stop holdfast`), or give this one another --state")
+		}
+		return nil, errors.Join(fmt.Errorf("lock the service's folder: %w", err), closeErr)
+	}
+	return file, nil
+}
+
+// Holds reports whether a daemon works in the folder.
+func Holds(dir string) (bool, error) {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	file, err := hold(dir)
+	if errors.Is(err, ErrRunning) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, file.Close()
+}
+
+func (d *Daemon) start(ctx context.Context) error {
+	var err error
+	if d.data, err = embedded(ctx, d.opt.Dir, d.opt.Now()); err != nil {
+		return err
+	}
+	if d.data.moved != "" {
+		d.opt.Log.Error("the queue's database was damaged and was begun anew; what is due follows from the schedule", "aside", d.data.moved)
+	}
+	if d.client, err = d.data.client(d.opt, &worker{d: d}); err != nil {
+		return fmt.Errorf("open the queue: %w", err)
+	}
+	rows, err := unfinished(ctx, d.client)
+	if err != nil {
+		return fmt.Errorf("read the queue: %w", err)
+	}
+	var left []*rivertype.JobRow
+	for _, row := range rows {
+		args, err := argsOf(row)
+		if err != nil {
+			return fmt.Errorf("read the queue: row %d: %w", row.ID, err)
+		}
+		d.open[args.Task]++
+		if row.State != rivertype.JobStateRunning {
+			continue
+		}
+		// Nobody else works in this folder: whoever ran it is gone.
+		left = append(left, row)
+		if row.Attempt >= row.MaxAttempts {
+			d.open[args.Task]--
+		}
+		d.opt.Log.Warn("a run was interrupted by the end of its process", "task", args.Task, "due", args.Due, "attempt", row.Attempt, "of", row.MaxAttempts)
+		if d.opt.Interrupted != nil {
+			run := Run{Due: args.Due, Attempt: row.Attempt, Task: parseName(args.Task)}
+			if row.AttemptedAt != nil {
+				run.Began = *row.AttemptedAt
+			}
+			d.opt.Interrupted(run)
+		}
+	}
+	if err := d.data.giveBack(ctx, left, d.opt.Now()); err != nil {
+		return fmt.Errorf("mark what was interrupted: %w", err)
+	}
+	return nil
+}
+
+// Close lets go of the folder and the database. Nothing runs any more by then.
+func (d *Daemon) Close() error {
+	var err error
+	if d.data != nil {
+		err = d.data.db.Close()
+	}
+	return errors.Join(err, d.lock.Close())
+}
+
+// Run schedules and runs tasks until ctx is cancelled; then it starts nothing more and waits for what runs. When abort is closed it ends
+// what runs, too.
+func (d *Daemon) Run(ctx context.Context, abort <-chan struct{}) error {
+	beside, stopBeside := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBeside()
+	var group errgroup.Group
+	failed := make(chan struct{}) // closed when a service ended by itself
+	var once sync.Once
+	for _, service := range d.opt.Beside {
+		group.Go(func() error {
+			err := service.Run(beside)
+			if beside.Err() == nil {
+				once.Do(func() { close(failed) })
+			}
+			return err
+		})
+	}
+	err := d.work(ctx, abort, failed)
+	stopBeside()
+	return errors.Join(err, group.Wait())
+}
+
+func (d *Daemon) work(ctx context.Context, abort, failed <-chan struct{}) error {
+	// River's own context outlives ctx: its cancellation would end the runs.
+	if err := d.client.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("start the queue: %w", err)
+	}
+	scheduling, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.schedule(scheduling)
+	}()
+	select {
+	case <-ctx.Done():
+	case <-abort:
+	case <-failed:
+	}
+	stop()
+	<-ended
+	if n := d.Status().Busy; n > 0 {
+		d.opt.Log.Info("waiting for what runs", "runs", n)
+	}
+	soft, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	go func() { // ends with this function, by cancel
+		select {
+		case <-abort:
+			cancel()
+		case <-soft.Done():
+		}
+	}()
+	if err := d.client.Stop(soft); err != nil {
+		d.opt.Log.Warn("ending what runs")
+		if err := d.client.StopAndCancel(context.WithoutCancel(ctx)); err != nil {
+			return fmt.Errorf("stop the queue: %w", err)
+		}
+	}
+	return nil
+}
+
+// Status is what the daemon does right now.
+type Status struct {
+	Waiting int   // rows that wait for a worker or for their next try
+	Busy    int   // that run
+	Running []Run // without order
+	Trouble string
+}
+
+// Status says what the daemon does right now.
+func (d *Daemon) Status() Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := Status{Busy: len(d.running), Trouble: d.trouble}
+	for _, n := range d.open {
+		s.Waiting += n
+	}
+	s.Waiting -= s.Busy
+	for _, run := range d.running {
+		s.Running = append(s.Running, run)
+	}
+	return s
+}
+
+func (d *Daemon) changed() {
+	if d.opt.Changed != nil {
+		d.opt.Changed()
+	}
+}
