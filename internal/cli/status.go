@@ -184,11 +184,11 @@ func stateJSON(state health.State, findings []health.Finding) map[string]any {
 		}
 		return t.UTC()
 	}
-	var told []map[string]any
+	told := []map[string]any{}
 	for _, f := range findings {
 		told = append(told, map[string]any{"alarm": f.Alarm, "severity": f.Alarm.Severity().String(), "job": f.Job, "store": f.Store, "what": f.What, "since": at(f.Since), "text": f.Text, "hint": f.Hint})
 	}
-	var jobs []map[string]any
+	jobs := []map[string]any{}
 	for _, job := range state.Jobs {
 		jobs = append(jobs, jobJSON(job, at))
 	}
@@ -216,7 +216,7 @@ func jobJSON(job health.Job, at func(time.Time) any) map[string]any {
 	if proof, is := job.Drilled(); is {
 		fields["drilled"] = map[string]any{"time": at(proof.Time), "backup": proof.Backup, "verdict": proof.Verdict, "believed": proof.Trusted}
 	}
-	var tasks, places []map[string]any
+	tasks, places := []map[string]any{}, []map[string]any{}
 	for _, t := range job.Tasks {
 		tasks = append(tasks, map[string]any{"task": t.Task, "attempt": at(t.Attempt), "success": at(t.Success), "result": t.Result, "seconds": t.Took.Seconds(), "next": at(t.Next), "interval_seconds": t.Interval.Seconds(), "running_since": at(t.Since)})
 	}

@@ -1,0 +1,294 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast"
+	"holdfast/internal/config"
+	"holdfast/internal/durable"
+	"holdfast/internal/health"
+	"holdfast/internal/seal"
+	"holdfast/internal/survey"
+)
+
+// watchFlags say what a watchman looks at, and what it expects.
+type watchFlags struct {
+	storeFlags
+	stores []string
+	once   bool
+	every  string
+	maxAge string
+	drills string
+}
+
+func (a *app) watchCommand() *cobra.Command {
+	var f watchFlags
+	cmd := &cobra.Command{
+		Use: "watch", Short: "Watch stores from another machine, without any key, and raise alarms", Args: cobra.NoArgs,
+		Long: "Look at stores every few minutes, with credentials that can only read, and without any key: at the names of backups, their manifests\n" +
+			"and the verdicts of drills. Raise the same alarms as the service does. It notices what a service cannot: that its whole host is gone.\n\n" +
+			"Jobs need not be configured: every job that a store holds is watched, and one whose backups vanish is told. How often a backup is\n" +
+			"expected follows from those of the last weeks, unless --max-age says it. The configuration gives the stores and channels.",
+		Example: "  holdfast watch --store box\n  holdfast watch --store s3://acme-backups --allowed-signers allowed_signers --once",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.load(f.Flags, false)
+			if err != nil {
+				return err
+			}
+			w, err := a.newWatchman(cfg, &f)
+			if err != nil {
+				return err
+			}
+			if f.once {
+				findings, state, err := w.look(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return errors.Join(a.showState(state, findings), stateError(findings))
+			}
+			return w.run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringArrayVar(&f.stores, "store", nil, "a `STORE` to watch: a name from the configuration, a folder, s3://… or sftp://…; may be given several times (default: all of the configuration)")
+	flags.BoolVar(&f.once, "once", false, "look once, print what is seen, and end with the exit code of status")
+	flags.StringVar(&f.every, "every", "15m", "how often to look")
+	flags.StringVar(&f.maxAge, "max-age", "", "how old the newest complete backup of a job may be, such as `26h` (default: by the backups of the last weeks)")
+	flags.StringVar(&f.drills, "drills", "35d", "how old the last passing drill of a job may be")
+	f.addSigners(cmd)
+	return cmd
+}
+
+// watchman looks at stores again and again.
+type watchman struct {
+	app    *app
+	cfg    *config.Config
+	stores []config.Store
+	keys   []seal.PublicKey
+	every  time.Duration
+	maxAge time.Duration // 0: by the backups there are
+	drills time.Duration
+	survey survey.Surveyor
+	said   string
+}
+
+func (a *app) newWatchman(cfg *config.Config, f *watchFlags) (*watchman, error) {
+	w := &watchman{app: a, cfg: cfg, stores: cfg.Stores}
+	if len(f.stores) > 0 {
+		w.stores = nil
+	}
+	for _, text := range f.stores {
+		where, err := cfg.StoreFor(text)
+		if err != nil {
+			return nil, err
+		}
+		w.stores = append(w.stores, where)
+	}
+	if len(w.stores) == 0 {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: no store is named", holdfast.ErrUsage), "give --store, or a configuration with stores")
+	}
+	for _, span := range []struct {
+		flag, text string
+		into       *time.Duration
+	}{{"--every", f.every, &w.every}, {"--max-age", f.maxAge, &w.maxAge}, {"--drills", f.drills, &w.drills}} {
+		if span.text == "" {
+			continue
+		}
+		var err error
+		if *span.into, err = config.ParseSpan(span.text); err != nil {
+			return nil, holdfast.WithHint(fmt.Errorf("%w: %s: %w, not %q", holdfast.ErrUsage, span.flag, err, span.text), "write 15m, 26h or 35d")
+		}
+	}
+	var err error
+	w.keys, err = trusted(cfg, &f.storeFlags)
+	return w, err
+}
+
+// run looks until ctx is cancelled.
+func (w *watchman) run(ctx context.Context) error {
+	for {
+		if err := w.lookAndTell(ctx); err != nil && ctx.Err() == nil {
+			w.app.printer.warn(holdfast.Sentence(err))
+		}
+		timer := time.NewTimer(w.every)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+// lookAndTell looks with stores that are opened anew and closed again.
+func (w *watchman) lookAndTell(ctx context.Context) (err error) {
+	defer func() {
+		err = errors.Join(err, w.app.closeStores())
+		w.app.stores = openStores{}
+	}()
+	_, state, err := w.look(ctx)
+	if err != nil {
+		return err
+	}
+	book, err := openAlarms(w.cfg)
+	if err != nil {
+		return err
+	}
+	findings, err := w.app.tellAlarms(ctx, w.cfg, book, state)
+	if text := health.Sentence(state, findings); text != w.said {
+		w.said = text
+		if w.app.flags.json {
+			w.app.printJSON(stateJSON(state, findings))
+		} else {
+			w.app.result("%s  %s", w.app.Now().UTC().Format("2006-01-02 15:04:05"), text)
+		}
+	}
+	return err
+}
+
+// look finds out how things stand, as far as stores tell.
+func (w *watchman) look(ctx context.Context) ([]health.Finding, health.State, error) {
+	state := health.State{At: w.app.Now(), Host: w.cfg.Host}
+	places := w.app.openPlaces(ctx, w.stores, w.keys)
+	found, err := w.survey.Look(ctx, places, nil)
+	if err != nil {
+		return nil, state, err
+	}
+	known, err := w.remembered()
+	if err != nil {
+		return nil, state, err
+	}
+	state.Jobs = withKnown(found.Jobs, known, places)
+	if len(state.Jobs) == 0 {
+		for _, place := range places {
+			if place.Err != nil {
+				return nil, state, fmt.Errorf("store %s: %w", place.Store, place.Err)
+			}
+		}
+		return nil, state, holdfast.WithHint(fmt.Errorf("%w: no store holds any backup", holdfast.ErrIncomplete), "name the right store")
+	}
+	for i := range state.Jobs {
+		job := &state.Jobs[i]
+		job.Interval = w.maxAge
+		if w.maxAge == 0 {
+			job.Interval = usualGap(job.Backups)
+		} else if grace := limitsOf(w.cfg).GraceFor(w.maxAge); job.Interval > grace {
+			job.Interval -= grace // the age that was given is all that is allowed
+		}
+		if newest, some := job.Newest(); some {
+			backup, _ := job.Task(holdfast.TaskBackup)
+			backup.Task, backup.Next = holdfast.TaskBackup, newest.Time.Add(job.Interval)
+			setTask(job, backup)
+		}
+		drill := health.Task{Task: holdfast.TaskDrill, Interval: w.drills}
+		setTask(job, drill)
+	}
+	for _, place := range places {
+		state.Stores = append(state.Stores, health.Store{Name: place.Store, Free: -1})
+	}
+	return health.Judge(state, limitsOf(w.cfg)), state, w.remember(state.Jobs)
+}
+
+// usualGap is how far apart the newest backups were: the median of the last gaps. With too few of them it is a day.
+func usualGap(backups []health.Backup) time.Duration {
+	const most = 15
+	var gaps []time.Duration
+	var last time.Time
+	for _, b := range backups {
+		if !b.Complete {
+			continue
+		}
+		if !last.IsZero() {
+			gaps = append(gaps, b.Time.Sub(last))
+		}
+		last = b.Time
+	}
+	gaps = gaps[max(0, len(gaps)-most):]
+	if len(gaps) < 3 {
+		return 24 * time.Hour
+	}
+	slices.Sort(gaps)
+	return max(gaps[len(gaps)/2], time.Minute)
+}
+
+// withKnown adds jobs that were seen before and are gone, and to each job the stores that held it and are down now.
+func withKnown(jobs []health.Job, known map[holdfast.JobName][]string, places []survey.Place) []health.Job {
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		at := slices.IndexFunc(jobs, func(j health.Job) bool { return j.Name == name })
+		if at < 0 {
+			jobs, at = append(jobs, health.Job{Name: name}), len(jobs)
+		}
+		job := &jobs[at]
+		for _, place := range places {
+			has := slices.ContainsFunc(job.Places, func(p health.Place) bool { return p.Store == place.Store })
+			if has || !slices.Contains(known[name], place.Store) {
+				continue
+			}
+			p := health.Place{Store: place.Store}
+			if place.Err != nil {
+				p.Down = holdfast.Sentence(place.Err)
+			}
+			job.Places = append(job.Places, p)
+		}
+	}
+	return jobs
+}
+
+func (w *watchman) file() string { return filepath.Join(w.cfg.State, "watch.json") }
+
+// remembered are the jobs that were seen, with the stores that held them.
+func (w *watchman) remembered() (map[holdfast.JobName][]string, error) {
+	known := map[holdfast.JobName][]string{}
+	data, err := os.ReadFile(w.file())
+	if errors.Is(err, fs.ErrNotExist) {
+		return known, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &known)
+	}
+	if err != nil {
+		return nil, holdfast.WithHint(fmt.Errorf("read which jobs were seen: %w", err), "remove "+w.file()+"; jobs that vanished before are then not told")
+	}
+	return known, nil
+}
+
+func (w *watchman) remember(jobs []health.Job) error {
+	known, err := w.remembered()
+	if err != nil {
+		return err
+	}
+	changed := false
+	for _, job := range jobs {
+		for _, place := range job.Places {
+			if place.Down == "" && !slices.Contains(known[job.Name], place.Store) {
+				known[job.Name] = append(known[job.Name], place.Store)
+				changed = true
+			}
+		}
+	}
+	if !changed {
+		return nil
+	}
+	data, err := json.Marshal(known)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(w.cfg.State, 0o700); err != nil {
+		return holdfast.WithHint(fmt.Errorf("make the state folder: %w", err), "choose another with --state or HOLDFAST_STATE")
+	}
+	if err := durable.WriteFile(w.file(), data, 0o600); err != nil {
+		return holdfast.WithHint(fmt.Errorf("remember which jobs were seen: %w", err), "choose another state folder with --state or HOLDFAST_STATE")
+	}
+	return nil
+}
