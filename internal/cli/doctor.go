@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast"
+	"holdfast/internal/archive"
 	"holdfast/internal/config"
+	"holdfast/internal/health"
 	"holdfast/internal/retention"
 	"holdfast/internal/sandbox"
 	"holdfast/internal/scratch"
@@ -23,8 +27,9 @@ func (a *app) doctorCommand() *cobra.Command {
 	var flags config.Flags
 	cmd := &cobra.Command{
 		Use: "doctor [JOB]", Short: "Find what would make backups or drills fail", Args: cobra.MaximumNArgs(1),
-		Long: "Look at every job: store, keys, sources and what a drill needs. All findings come at once, each with what to do. It also\n" +
-			"says which jobs this host itself could read. Nothing is changed. The exit code is 1 when something would fail.",
+		Long: "Look at every job: store, keys, sources, schedule and what a drill needs. All findings come at once, each with what to do. It also\n" +
+			"says which jobs this host itself could read. Where a unit of `holdfast install systemd` makes the backups, root looks at files with the\n" +
+			"eyes of its user. Nothing is changed. The exit code is 1 when something would fail.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				flags.Job = args[0]
@@ -65,8 +70,15 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job,
 	if cfg.Disabled {
 		show("environment", source.Finding{Severity: source.Warns, Message: "ENABLE_BACKUPS switches backups off", Fix: "set it to true, or unset it"})
 	}
+	here := installedIn(unitFolder)
+	if cfg.File != "" {
+		show("host", hostFindings(ctx, cfg, jobs, here)...)
+	}
 	for _, job := range jobs {
 		where := "job " + string(job.Name)
+		if cfg.File != "" {
+			show(where, a.scheduleFindings(ctx, job)...)
+		}
 		show(where, a.storeFindings(ctx, job, create)...)
 		show(where, a.keyFindings(ctx, cfg, job)...)
 		show(where, drillFindings(job)...)
@@ -76,7 +88,7 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job,
 			show(where, failure(err))
 			continue
 		}
-		for _, src := range sources {
+		for i, src := range sources {
 			findings, err := src.Source.Diagnose(ctx)
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -84,6 +96,7 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job,
 			if err != nil {
 				findings = append(findings, failure(err))
 			}
+			findings = append(findings, a.readerFindings(ctx, cfg, job.Sources[i], here, findings)...)
 			for i := range findings {
 				if src.Optional && findings[i].Severity == source.Fails {
 					findings[i].Severity = source.Warns
@@ -208,6 +221,126 @@ func (a *app) keyFindings(ctx context.Context, cfg *config.Config, job config.Jo
 		findings = []source.Finding{{Severity: source.Fine, Message: message}}
 	}
 	return findings
+}
+
+// hostFindings are about what this host is for.
+func hostFindings(ctx context.Context, cfg *config.Config, jobs []config.Job, here installed) []source.Finding {
+	var findings []source.Finding
+	identity := ""
+	switch {
+	case here.unit != "" && here.identity != "":
+		identity = here.identity
+	case here.identity == "" && slices.ContainsFunc(jobs, func(job config.Job) bool {
+		opt, err := sealing(ctx, job)
+		opens, openErr := identityOpens(cfg, opt.Recipients)
+		return job.Schedule.Given && err == nil && openErr == nil && opens
+	}):
+		identity = cfg.Identity
+	}
+	if identity != "" {
+		findings = append(findings, source.Finding{Severity: source.Warns, Message: "it backs up and holds an identity too: whoever takes this host over can read every backup; the identity is at " + identity,
+			Fix: "drills belong on another machine (`holdfast install systemd --drill` there), or at least in a unit of their own: docs/service.md"})
+	}
+	if len(cfg.Channels) == 0 {
+		findings = append(findings, source.Finding{Severity: source.Fine, Message: "no channel is configured, so that nobody is told when something is wrong", Fix: "put one into channels: docs/alarms.md"})
+	}
+	return findings
+}
+
+// scheduleFindings say what of a job nobody runs.
+func (a *app) scheduleFindings(ctx context.Context, job config.Job) []source.Finding {
+	var findings []source.Finding
+	s, every := job.Schedule, job.Drill.Every
+	switch {
+	case !s.Given:
+		findings = append(findings, source.Finding{Severity: source.Fine, Message: "it has no schedule: nothing runs it but you, or a cron of your own", Fix: `give it one, schedule: {backup: "0 2 * * *"}, for holdfast serve or holdfast install: docs/service.md`})
+	case s.Paused:
+		findings = append(findings, source.Finding{Severity: source.Warns, Message: "it is paused: nothing of it is run", Fix: "take paused out of its schedule"})
+	}
+	if s.Given {
+		every = 0
+		for _, task := range []holdfast.Task{holdfast.TaskDrill, holdfast.TaskDrillCopy, holdfast.TaskDrillOld} {
+			if gap := s.Gap(task, a.Now()); gap > 0 && (every == 0 || gap < every) {
+				every = gap
+			}
+		}
+		if every == 0 {
+			return append(findings, source.Finding{Severity: source.Warns, Message: "no drill is on its schedule: nothing proves that its backups restore", Fix: "take `never` out of drill, drill_copy and drill_old: docs/service.md"})
+		}
+	}
+	repo, err := a.repository(ctx, job.Store, access{})
+	if err != nil {
+		return findings // that is told of the store
+	}
+	entries, err := repo.List(ctx, job.Name)
+	if err != nil {
+		return append(findings, failure(err))
+	}
+	since, ever := drilledSince(entries)
+	if since.IsZero() || a.Now().Sub(since) <= every+drillGrace {
+		return findings
+	}
+	last := "there was none since the first backup, "
+	if ever {
+		last = "the last was "
+	}
+	return append(findings, source.Finding{Severity: source.Warns, Message: "nobody runs its drills: " + last + health.Span(a.Now().Sub(since)) + " ago, and one is due every " + health.Span(every),
+		Fix: "on a machine that holds the identity: `holdfast drill --job " + string(job.Name) + "`, or `holdfast install systemd --drill`: docs/service.md"})
+}
+
+// drillGrace is how late a drill may be before doctor says that nobody runs any.
+const drillGrace = 24 * time.Hour
+
+// drilledSince returns when the newest drill of the backups of a job was made, or, when there was none ever, the oldest backup.
+func drilledSince(entries []archive.Entry) (since time.Time, ever bool) {
+	var first time.Time
+	for _, e := range regular(entries) {
+		if e.Kind == archive.KindImported {
+			continue
+		}
+		if first.IsZero() || e.Time.Before(first) {
+			first = e.Time
+		}
+		for _, proof := range e.Proofs {
+			if proof.Verdict != holdfast.CannotTest && proof.Time.After(since) {
+				since = proof.Time
+			}
+		}
+	}
+	if since.IsZero() {
+		return first, false
+	}
+	return since, true
+}
+
+// unreadableFix begins what a source says of files that the present user cannot read.
+const unreadableFix = "run as a user who can read it"
+
+// readerFindings say whether the user who runs the backups can read a source: the one of the unit that does it here, if root asks, and
+// otherwise whoever asks.
+func (a *app) readerFindings(ctx context.Context, cfg *config.Config, src config.Source, here installed, seen []source.Finding) []source.Finding {
+	const fix = "`holdfast install systemd` writes a service that may read files of any owner, and has no other right of root's (CAP_DAC_READ_SEARCH)"
+	if os.Geteuid() != 0 {
+		if slices.ContainsFunc(seen, func(f source.Finding) bool { return strings.HasPrefix(f.Fix, unreadableFix) }) {
+			return []source.Finding{{Severity: source.Warns, Message: "user " + a.who() + " cannot read all of it", Fix: fix}}
+		}
+		return nil
+	}
+	if here.unit == "" || here.readAll {
+		return nil
+	}
+	who, err := accountNamed(here.user)
+	if err != nil {
+		return []source.Finding{failure(err)}
+	}
+	closed, err := a.closedTo(ctx, cfg, src, who)
+	if err != nil {
+		return []source.Finding{failure(err)}
+	}
+	if len(closed) == 0 {
+		return nil
+	}
+	return []source.Finding{{Severity: closed[0].Severity, Message: fmt.Sprintf("user %s, as whom %s runs, cannot read all of it: %s", here.user, here.unit, closed[0].Message), Fix: fix + ": run it again, with --replace"}}
 }
 
 func identityOpens(cfg *config.Config, recipients []seal.Recipient) (bool, error) {

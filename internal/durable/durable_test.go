@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -248,6 +249,34 @@ func TestModeIsExactWhateverTheUmask(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFile(t, path, "xxxxxxxxxx", 0o644)
+}
+
+func TestChownBeforeTheName(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for name, create := range map[string]func(*os.Root, string, os.FileMode) (*durable.File, error){"unnamed": durable.Create, "named": durable.CreateNamed} {
+		f, err := create(root, name, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(f.Chown(71234, 71235), f.Commit()); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if of := info.Sys().(*syscall.Stat_t); of.Uid != 71234 || of.Gid != 71235 {
+			t.Errorf("%s belongs to %d:%d", name, of.Uid, of.Gid)
+		}
+	}
 }
 
 func TestNamesStayInsideTheRoot(t *testing.T) {

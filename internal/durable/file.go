@@ -113,6 +113,9 @@ func (f *File) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// Chown gives the file to another user and group, before it has its name. It takes root.
+func (f *File) Chown(uid, gid int) error { return f.file.Chown(uid, gid) }
+
 // ReadFrom appends everything r has.
 func (f *File) ReadFrom(r io.Reader) (int64, error) {
 	buf := make([]byte, copyBuffer)

@@ -1,9 +1,9 @@
 // Package local keeps a store in a directory of a mounted filesystem.
 //
 // It hides temporary files, links, fsync and the order of directory listings. Beside the laws of store.Driver it
-// has two of its own: only the owner can read anything (directories 0700, files 0600), and a directory without the
+// has three of its own: only the owner can read anything (directories 0700, files 0600); a directory without the
 // marker file is never written to, so that a backup does not land in the empty mount point of a disk that is not
-// there.
+// there; and what root writes into the store of another user belongs to that user.
 //
 // It is not its job to retry, or to know what a backup is.
 package local
@@ -47,8 +47,9 @@ type Options struct {
 
 // Driver is a store in a directory.
 type Driver struct {
-	dir  string
-	root *os.Root
+	dir   string
+	root  *os.Root
+	owner *owner // nil: what is made belongs to the user of this process
 
 	// dirs orders making and removing directories: who finds a directory made by another call must know that it is
 	// durable. Other processes may still come in between, hence the loops in Put.
@@ -82,20 +83,21 @@ func Open(dir string, opt Options) (*Driver, error) {
 	if err := d.check(); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	if err := d.private(); err != nil {
-		return nil, errors.Join(err, root.Close())
+	info, err := root.Stat(".")
+	if err == nil {
+		err = d.private(info)
 	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, classify(err)), root.Close())
+	}
+	d.owner = ownerFor(info)
 	return d, nil
 }
 
 // private refuses a directory that others than its owner and group can look into: names tell jobs, hosts and sizes.
-func (d *Driver) private() error {
-	info, err := d.root.Stat(".")
-	if err != nil {
-		return fmt.Errorf("open store %s: %w", d.dir, classify(err))
-	}
+func (d *Driver) private(info fs.FileInfo) error {
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		return holdfast.WithHint(fmt.Errorf("open store %s: everybody can look into it (mode %04o): %w", d.dir, mode, fs.ErrPermission),
+		return holdfast.WithHint(fmt.Errorf("everybody can look into it (mode %04o): %w", mode, fs.ErrPermission),
 			fmt.Sprintf("chmod 700 %s; or, where a mounted disk has no modes, mount it with umask=077", d.dir))
 	}
 	return nil
@@ -154,11 +156,35 @@ func create(dir string) error {
 	if err != nil {
 		return err
 	}
-	err = durable.CreateFile(filepath.Join(dir, marker), []byte(markerText), fileMode)
+	err = createMarker(dir)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	return err
+}
+
+func createMarker(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	info, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	f, err := durable.Create(root, marker, fileMode)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if err := ownerFor(info).give(f); err != nil {
+		return err
+	}
+	if _, err := f.Write([]byte(markerText)); err != nil {
+		return err
+	}
+	return f.Commit()
 }
 
 // makePrivate closes an existing directory to others when it becomes a store, if there is nothing in it that somebody else may want.
@@ -289,7 +315,13 @@ func (d *Driver) create(name string) (*durable.File, error) {
 		if errors.Is(err, fs.ErrNotExist) && attempt < 100 {
 			continue
 		}
-		return f, err
+		if err != nil {
+			return nil, err
+		}
+		if err := d.owner.give(f); err != nil {
+			return nil, errors.Join(err, f.Abort())
+		}
+		return f, nil
 	}
 }
 
@@ -314,7 +346,7 @@ func (d *Driver) makeParents(name string) error {
 		if name[i] != '/' {
 			continue
 		}
-		switch err := d.root.Mkdir(name[:i], dirMode); {
+		switch err := d.owner.mkdir(d.root, name[:i]); {
 		case errors.Is(err, fs.ErrExist):
 			continue
 		case err != nil:

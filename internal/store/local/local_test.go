@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(victimStore); dir != "" {
 		victim(dir)
 	}
+	if dir := os.Getenv(readerStore); dir != "" {
+		reader(dir)
+	}
 	os.Exit(m.Run())
 }
 
