@@ -47,7 +47,7 @@ func (a *app) stateOf(ctx context.Context, cfg *config.Config, keys []seal.Publi
 	}
 	for i, job := range found.Jobs {
 		records.Complete(&job)
-		addSchedule(&job, cfg.Jobs[i], state.At)
+		addSchedule(&job, cfg, cfg.Jobs[i], state.At)
 		job.Recipient = strangersAmong(cfg, found.Keys[job.Name])
 		for t := range job.Tasks {
 			job.Tasks[t].Since = running[string(job.Name)+"/"+string(job.Tasks[t].Task)]
@@ -55,7 +55,9 @@ func (a *app) stateOf(ctx context.Context, cfg *config.Config, keys []seal.Publi
 		state.Jobs = append(state.Jobs, job)
 	}
 	for _, place := range places {
-		state.Stores = append(state.Stores, a.spaceOf(ctx, cfg, place.Store, &records))
+		s := a.spaceOf(ctx, cfg, place.Store, &records)
+		s.Down = found.Down[place.Store]
+		state.Stores = append(state.Stores, s)
 	}
 	state.Keys, err = a.keysOf(ctx, cfg, keys)
 	return state, err
@@ -143,7 +145,7 @@ func (a *app) eachRecord(cfg *config.Config, do func(journal.Record)) error {
 }
 
 // addSchedule adds to a job what is due when, and what was promised.
-func addSchedule(job *health.Job, cfg config.Job, at time.Time) {
+func addSchedule(job *health.Job, all *config.Config, cfg config.Job, at time.Time) {
 	job.RPO, job.RTO = cfg.Objectives.RPO, cfg.Objectives.RTO
 	s := cfg.Schedule
 	job.Scheduled, job.Paused = s.Given, s.Paused
@@ -164,9 +166,7 @@ func addSchedule(job *health.Job, cfg config.Job, at time.Time) {
 		setTask(job, drill)
 		return
 	}
-	if most := s.Kind(at); most != "" {
-		job.Interval = s.Gap(most, at)
-	}
+	addDue(job, all, s, at)
 	for _, task := range holdfast.Tasks() {
 		t, _ := job.Task(task)
 		t.Task = task
@@ -179,6 +179,23 @@ func addSchedule(job *health.Job, cfg config.Job, at time.Time) {
 		t.Interval = s.Gap(task, at)
 		_, t.Next = s.At(job.Name, task, at)
 		setTask(job, t)
+	}
+}
+
+// addDue says how far apart backups are expected, and since when the newest one is: before the grace, so that one that is being made is not
+// late yet. What was due in a maintenance window is made afterwards, and expected then.
+func addDue(job *health.Job, cfg *config.Config, s config.Schedule, at time.Time) {
+	most := s.Kind(at)
+	if most == "" {
+		return
+	}
+	grace := limitsOf(cfg).GraceFor(s.Gap(most, at))
+	job.Interval = s.Gap(most, at.Add(-grace))
+	for _, task := range []holdfast.Task{holdfast.TaskBackup, holdfast.TaskHourly} {
+		due, _ := s.At(job.Name, task, at.Add(-grace))
+		if due.After(job.Due) && !heldBack(config.Service{Windows: cfg.Service.Windows}, config.Schedule{Windows: s.Windows, Zone: s.Zone}, due) {
+			job.Due = due
+		}
 	}
 }
 
@@ -237,7 +254,10 @@ func (a *app) keysOf(ctx context.Context, cfg *config.Config, trust []seal.Publi
 	}
 	var keys []health.Key
 	for _, v := range views {
-		key := health.Key{Name: v.key.Name, Created: v.created, Expires: v.expires, Needed: len(v.jobs) > 0}
+		key := health.Key{Name: v.key.Name, Created: v.created, Needed: len(v.jobs) > 0}
+		if !v.expires.IsZero() {
+			key.Expires = v.expires.AddDate(0, 0, 1) // its last day is a good one
+		}
 		if len(v.checks) > 0 {
 			key.Checked = v.last().Time
 		}

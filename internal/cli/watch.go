@@ -169,12 +169,10 @@ func (w *watchman) look(ctx context.Context) ([]health.Finding, health.State, er
 	if err != nil {
 		return nil, state, err
 	}
-	state.Jobs = withKnown(found.Jobs, known, places)
+	state.Jobs = withKnown(found.Jobs, known, places, found.Down)
 	if len(state.Jobs) == 0 {
-		for _, place := range places {
-			if place.Err != nil {
-				return nil, state, fmt.Errorf("store %s: %w", place.Store, place.Err)
-			}
+		for name, why := range found.Down {
+			return nil, state, fmt.Errorf("%w: store %s cannot be looked at: %s", holdfast.ErrIncomplete, name, why)
 		}
 		return nil, state, holdfast.WithHint(fmt.Errorf("%w: no store holds any backup", holdfast.ErrIncomplete), "name the right store")
 	}
@@ -195,7 +193,7 @@ func (w *watchman) look(ctx context.Context) ([]health.Finding, health.State, er
 		setTask(job, drill)
 	}
 	for _, place := range places {
-		state.Stores = append(state.Stores, health.Store{Name: place.Store, Free: -1})
+		state.Stores = append(state.Stores, health.Store{Name: place.Store, Free: -1, Down: found.Down[place.Store]})
 	}
 	return health.Judge(state, limitsOf(w.cfg)), state, w.remember(state.Jobs)
 }
@@ -223,7 +221,7 @@ func usualGap(backups []health.Backup) time.Duration {
 }
 
 // withKnown adds jobs that were seen before and are gone, and to each job the stores that held it and are down now.
-func withKnown(jobs []health.Job, known map[holdfast.JobName][]string, places []survey.Place) []health.Job {
+func withKnown(jobs []health.Job, known map[holdfast.JobName][]string, places []survey.Place, down map[string]string) []health.Job {
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		at := slices.IndexFunc(jobs, func(j health.Job) bool { return j.Name == name })
 		if at < 0 {
@@ -235,11 +233,7 @@ func withKnown(jobs []health.Job, known map[holdfast.JobName][]string, places []
 			if has || !slices.Contains(known[name], place.Store) {
 				continue
 			}
-			p := health.Place{Store: place.Store}
-			if place.Err != nil {
-				p.Down = holdfast.Sentence(place.Err)
-			}
-			job.Places = append(job.Places, p)
+			job.Places = append(job.Places, health.Place{Store: place.Store, Down: down[place.Store]})
 		}
 	}
 	return jobs

@@ -77,7 +77,7 @@ type Finding struct {
 	Store string
 	What  string    // of what else there may be several: a source and an item, a key, a channel
 	Since time.Time // zero: not known
-	Text  string    // a sentence, without a full stop
+	Text  string    // a sentence on one line, without a full stop
 	Hint  string    // what to do
 }
 
@@ -98,7 +98,7 @@ func (f Finding) About() string {
 	return strings.Join(parts, ", ")
 }
 
-// sorted puts what is worst first, and what began first before what began later.
+// sorted puts what is worst first, and what began first before what began later. What began nobody knows when comes before both.
 func sorted(all []Finding) []Finding {
 	slices.SortStableFunc(all, func(x, y Finding) int {
 		return cmp.Or(cmp.Compare(y.Alarm.Severity(), x.Alarm.Severity()), x.Since.Compare(y.Since))
@@ -140,8 +140,9 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// Span writes a duration as a person would say it: 40 min, 26 h, 9 days.
+// Span writes a duration as a person would say it: 40 min, 26 h, 9 days. Below zero it is "0 s".
 func Span(d time.Duration) string {
+	d = max(d, 0)
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%d s", int(d.Seconds()))

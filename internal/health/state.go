@@ -1,12 +1,14 @@
 // Package health judges what is known about jobs, stores and keys at one moment: what is wrong, how badly, since when, and what to do.
 // `status`, the alarms, the watchman and the metrics all go by it, so that they cannot contradict each other.
 //
-// It hides the conditions and their thresholds. Its laws: it is pure (no clock, no I/O); what is not known is never good; every finding
-// has a stable identity, so that its end can be told; a text names jobs, stores, sources and figures, never data and never a secret. It is
-// not its job to find anything out: survey does that, and whoever has a State made of other things can have it judged as well.
+// It hides the conditions and their thresholds. Its laws: it is pure (no clock, no I/O); what is not known is never good; what lies in the
+// future counts for nothing; every finding has a stable identity, so that its end can be told; one thing that becomes worse takes no other
+// finding away; a text is one line and names jobs, stores, sources and figures, never data and never a secret. It is not its job to find
+// anything out: survey does that, and whoever has a State made of other things can have it judged as well.
 package health
 
 import (
+	"slices"
 	"time"
 
 	"holdfast"
@@ -29,6 +31,8 @@ type Job struct {
 	Scheduled bool
 	Paused    bool
 	Interval  time.Duration // how far apart backups are expected around now; 0: none is expected
+	Due       time.Time     // when the last one was due that should be there by now, its grace included; zero: Interval alone tells
+	First     time.Time     // when the first backup was made, as far as anybody knows; zero: Backups alone tell
 	RPO, RTO  time.Duration // what was promised; 0: nothing was
 	Tasks     []Task
 	Backups   []Backup // of its runs, oldest first; what was imported or kept before an overwrite is not among them
@@ -82,11 +86,12 @@ type Place struct {
 	Down     string    // why it could not be looked at; "" when it was
 	Copies   int       // complete backups there
 	Newest   time.Time // of them; zero: there is none
-	Damaged  int       // copies whose last check found damage
+	Damaged  int       // copies whose last check found damage, or whose manifest is not what was signed
+	Hidden   int       // copies whose manifest something else deleted or wrote again: they are there only in the store's history
 	Verified time.Time // when a copy was last found good; zero: never
 	Pruned   time.Time // when a prune last went through; zero: never
-	Blocked  string    // why the last prune deleted nothing; "" when it was free to
-	Since    time.Time // of that
+	Blocked  string    // why the last prune deleted nothing; "" when it went through
+	Since    time.Time // since when that is so, for whatever reason
 }
 
 // Proof is the verdict of one drill.
@@ -96,7 +101,7 @@ type Proof struct {
 	Of       time.Time // when that backup was made
 	Verdict  holdfast.Verdict
 	Store    string // where it was made; "" when that is not known
-	Trusted  bool   // it was read, and is signed by a signer that counts
+	Trusted  bool   // it was read, says what its name says, and is signed by a signer that counts
 	Compared int
 	Differ   int
 	RTO      time.Duration // 0: not known
@@ -106,6 +111,7 @@ type Proof struct {
 // Store is what is known of one store.
 type Store struct {
 	Name string
+	Down string   // why it could not be looked at; "" when it was
 	Free int64    // bytes; -1: it does not tell
 	Used []Sample // free bytes over time, oldest first, for how fast it fills
 }
@@ -160,6 +166,11 @@ func (j Job) Newest() (Backup, bool) {
 	return Backup{}, false
 }
 
+// Down reports whether a store of the job could not be looked at.
+func (j Job) Down() bool {
+	return slices.ContainsFunc(j.Places, func(p Place) bool { return p.Down != "" })
+}
+
 // OffSite is when the newest backup was made that a mirror has; zero: there is none.
 func (j Job) OffSite() time.Time {
 	var newest time.Time
@@ -173,7 +184,7 @@ func (j Job) OffSite() time.Time {
 
 // Proven returns the newest drill that passed and counts.
 func (j Job) Proven() (Proof, bool) {
-	return j.proof(func(p Proof) bool { return p.Verdict == holdfast.Proven && p.Trusted })
+	return j.proof(Proof.passed)
 }
 
 // Drilled returns the newest drill, however it ended.

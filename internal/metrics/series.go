@@ -224,17 +224,15 @@ func copyFamilies() []family {
 		ofPlace("copy_verified_timestamp_seconds", "When a copy was last found good; 0: never.", func(p *health.Place) float64 { return when(p.Verified) }),
 		ofPlace("copy_store_down", "Whether the store could not be looked at for a job.", func(p *health.Place) float64 { return flag(p.Down != "") }),
 		ofPlace("prune_last_timestamp_seconds", "When a prune last went through; 0: never.", func(p *health.Place) float64 { return when(p.Pruned) }),
-		ofPlace("prune_blocked", "Whether the last prune deleted nothing because it must not.", func(p *health.Place) float64 { return flag(blocked(p)) }),
+		ofPlace("prune_blocked", "Whether the last prune deleted nothing because it must not.", func(p *health.Place) float64 { return flag(p.Blocked != "") }),
 		ofPlace("prune_blocked_since_timestamp_seconds", "Since when that is so; 0: it is not.", func(p *health.Place) float64 {
-			if !blocked(p) {
+			if p.Blocked == "" {
 				return 0
 			}
 			return when(p.Since)
 		}),
 	}
 }
-
-func blocked(p *health.Place) bool { return p.Blocked != "" && p.Since.After(p.Pruned) }
 
 // phases are the steps of a drill. A drill names the source beside the step: that is added up, so that labels stay few.
 func phases() []string { return []string{"open", "start", "restore", "compare", "assert", "other"} }

@@ -1,6 +1,7 @@
 package survey
 
 import (
+	"slices"
 	"time"
 
 	"holdfast"
@@ -14,7 +15,7 @@ type Records struct {
 	pruned  map[inStore]time.Time
 	blocked map[inStore]block
 	free    map[string][]health.Sample
-	checked time.Time // of keys
+	first   map[holdfast.JobName]time.Time // when the first backup was made
 }
 
 type inStore struct {
@@ -30,17 +31,15 @@ type block struct {
 // freeWindow is how far back the free space of stores is followed.
 const freeWindow = 14 * 24 * time.Hour
 
-// Add takes a record in. Records come in their order.
+// Add takes a record in. Records come in their order, which is the one of their chain: the clock may have been set back between two.
 func (r *Records) Add(rec journal.Record) {
+	at := inStore{rec.Job, rec.Store}
 	switch rec.Event {
 	case journal.BackupCreated, journal.BackupIncomplete, journal.BackupFailed:
-		task := holdfast.TaskBackup
-		if rec.Detail == "hourly" {
-			task = holdfast.TaskHourly
-		}
-		r.tried(rec, task)
-		if free, known := rec.Figures["free"]; known {
-			r.sample(rec.Store, health.Sample{Time: rec.Time, Free: int64(free)})
+		r.ran(rec)
+	case journal.Interrupted:
+		if task := holdfast.Task(rec.Detail); slices.Contains(holdfast.Tasks(), task) {
+			r.tried(rec, task)
 		}
 	case journal.Mirrored:
 		r.tried(rec, holdfast.TaskMirror)
@@ -50,21 +49,42 @@ func (r *Records) Add(rec journal.Record) {
 		r.tried(rec, holdfast.TaskDrill)
 	case journal.KeyChecked:
 		r.tried(rec, holdfast.TaskKeyCheck)
-		if rec.Result == "good" {
-			r.checked = rec.Time
-		}
 	case journal.PruneDone:
 		r.tried(rec, holdfast.TaskPrune)
-		set(&r.pruned, inStore{rec.Job, rec.Store}, rec.Time)
+		set(&r.pruned, at, rec.Time)
+		delete(r.blocked, at)
 	case journal.PruneBlocked:
 		r.tried(rec, holdfast.TaskPrune)
-		at := inStore{rec.Job, rec.Store}
 		b := block{rec.Detail, rec.Time}
 		// It is blocked since the first of those that nothing went through between.
-		if before, was := r.blocked[at]; was && !r.pruned[at].After(before.since) {
+		if before, was := r.blocked[at]; was {
 			b.since = before.since
 		}
 		set(&r.blocked, at, b)
+	}
+}
+
+// ran takes in how a run ended.
+func (r *Records) ran(rec journal.Record) {
+	task := holdfast.TaskBackup
+	if rec.Detail == "hourly" {
+		task = holdfast.TaskHourly
+	}
+	if rec.Event == journal.BackupIncomplete {
+		rec.Result = "incomplete" // whatever else went wrong
+	}
+	r.tried(rec, task)
+	if rec.Event == journal.BackupCreated {
+		// There is a backup, even if something that came after it failed.
+		t := r.tasks[rec.Job][task]
+		t.Success = rec.Time
+		r.tasks[rec.Job][task] = t
+		if first, is := r.first[rec.Job]; !is || rec.Time.Before(first) {
+			set(&r.first, rec.Job, rec.Time)
+		}
+	}
+	if free, known := rec.Figures["free"]; known {
+		r.sample(rec.Store, health.Sample{Time: rec.Time, Free: int64(free)})
 	}
 }
 
@@ -78,7 +98,7 @@ func set[K comparable, V any](into *map[K]V, key K, value V) {
 func (r *Records) tried(rec journal.Record, task holdfast.Task) {
 	t := r.tasks[rec.Job][task]
 	t.Task, t.Attempt, t.Result = task, rec.Time, rec.Result
-	t.Took = time.Duration(rec.Figures["seconds"] * float64(time.Second))
+	t.Took = span(rec.Figures["seconds"])
 	if rec.Result == "good" || rec.Result == string(holdfast.Proven) {
 		t.Success = rec.Time
 	}
@@ -89,6 +109,10 @@ func (r *Records) tried(rec journal.Record, task holdfast.Task) {
 
 func (r *Records) sample(store string, s health.Sample) {
 	all := r.free[store]
+	// What lies after it was noted by a clock that was wrong.
+	for len(all) > 0 && all[len(all)-1].Time.After(s.Time) {
+		all = all[:len(all)-1]
+	}
 	for len(all) > 0 && s.Time.Sub(all[0].Time) > freeWindow {
 		all = all[1:]
 	}
@@ -103,9 +127,6 @@ func (r *Records) Task(job holdfast.JobName, task holdfast.Task) health.Task {
 // Free are the samples of a store's free space.
 func (r *Records) Free(store string) []health.Sample { return r.free[store] }
 
-// KeyChecked is when it was last recorded here that an identity opened something.
-func (r *Records) KeyChecked() time.Time { return r.checked }
-
 // Complete adds to a job what the journal knows and the stores do not: the newer of two accounts of one task counts.
 func (r *Records) Complete(job *health.Job) {
 	for _, task := range holdfast.Tasks() {
@@ -113,20 +134,19 @@ func (r *Records) Complete(job *health.Job) {
 		if t.Attempt.IsZero() {
 			continue
 		}
-		known := false
-		for i, other := range job.Tasks {
-			if other.Task != task {
-				continue
-			}
-			known = true
-			if !other.Attempt.After(t.Attempt) {
-				t.Success = maxTime(t.Success, other.Success)
-				job.Tasks[i] = t
-			}
-		}
-		if !known {
+		at := slices.IndexFunc(job.Tasks, func(other health.Task) bool { return other.Task == task })
+		if at < 0 {
 			job.Tasks = append(job.Tasks, t)
+			continue
 		}
+		other := &job.Tasks[at]
+		other.Success = maxTime(t.Success, other.Success)
+		if !other.Attempt.After(t.Attempt) {
+			other.Attempt, other.Result, other.Took = t.Attempt, t.Result, t.Took
+		}
+	}
+	if first, is := r.first[job.Name]; is && (job.First.IsZero() || first.Before(job.First)) {
+		job.First = first
 	}
 	for i := range job.Places {
 		p := &job.Places[i]
@@ -143,4 +163,9 @@ func maxTime(x, y time.Time) time.Time {
 		return x
 	}
 	return y
+}
+
+// span is a number of seconds, as records have it.
+func span(seconds float64) time.Duration {
+	return time.Duration(seconds * float64(time.Second))
 }
