@@ -163,6 +163,11 @@ func (a *app) drill(ctx context.Context, cfg *config.Config, f *storeFlags, args
 	if d.Verdict == "" {
 		return drillErr
 	}
+	for _, job := range cfg.Jobs {
+		if job.Name == b.Entry.Job {
+			d.PromisedRTO, d.PromisedRPO = job.Objectives.RTO, job.Objectives.RPO
+		}
+	}
 	if dir == "" {
 		dir = filepath.Join(cfg.State, "reports")
 	}
@@ -233,7 +238,7 @@ func (a *app) showDrill(b *archive.Backup, d *report.Drill, path string) {
 		a.result("  %-11s %-18s %s", check.Name, check.Result, quoted(check.Detail))
 	}
 	a.result("backup %s is %s: %d facts compared, %d differences, %d texts differ; RTO %s, RPO %s, next test due %s",
-		b.Entry.ID, strings.ToUpper(string(d.Verdict)), compared, failing, texts, report.Span(d.RTO()), report.Span(d.RPO()), d.Next.Format("2006-01-02"))
+		b.Entry.ID, strings.ToUpper(string(d.Verdict)), compared, failing, texts, report.Span(d.RTO())+report.Against(d.RTO(), d.PromisedRTO), report.Span(d.RPO())+report.Against(d.RPO(), d.PromisedRPO), d.Next.Format("2006-01-02"))
 	for _, src := range d.Sources {
 		a.showDrift(src.Name, src.Live)
 	}

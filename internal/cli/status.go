@@ -115,7 +115,7 @@ func (a *app) showState(state health.State, findings []health.Finding) error {
 	}
 	fmt.Fprintln(a.Out)
 	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "JOB\tLAST GOOD\tOFF-SITE\tPROVEN\tRTO\tSIZE\tNEXT (UTC)\tNOW")
+	fmt.Fprintln(w, "JOB\tLAST GOOD\tOFF-SITE\tPROVEN\tRTO\tSIZE\tNEXT BACKUP (UTC)\tNEXT DRILL\tNOW")
 	for _, job := range state.Jobs {
 		fmt.Fprintln(w, strings.Join(jobRow(job, state.At), "\t"))
 	}
@@ -136,6 +136,9 @@ func jobRow(job health.Job, now time.Time) []string {
 	good, size := "never", "-"
 	if newest, some := job.Newest(); some {
 		good, size = ago(newest.Time), report.Size(newest.Stored)
+		if job.RPO > 0 {
+			good += ", of " + health.Span(job.RPO)
+		}
 	}
 	offSite := "no mirror"
 	if len(job.Places) > 1 {
@@ -160,13 +163,19 @@ func jobRow(job health.Job, now time.Time) []string {
 	case !job.Next().IsZero():
 		next = job.Next().UTC().Format("2006-01-02 15:04")
 	}
+	drill := "-"
+	for _, t := range job.Tasks {
+		if due := t.Next.UTC().Format("2006-01-02"); t.Task.Opens() && t.Task != holdfast.TaskKeyCheck && !t.Next.IsZero() && (drill == "-" || due < drill) {
+			drill = due
+		}
+	}
 	doing := "-"
 	for _, t := range job.Tasks {
 		if !t.Since.IsZero() {
 			doing = string(t.Task) + " since " + health.Span(now.Sub(t.Since))
 		}
 	}
-	return []string{string(job.Name), good, offSite, proven, rto, size, next, doing}
+	return []string{string(job.Name), good, offSite, proven, rto, size, next, drill, doing}
 }
 
 func (a *app) showService(state health.State) {

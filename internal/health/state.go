@@ -90,6 +90,8 @@ type Place struct {
 	Hidden   int       // copies whose manifest something else deleted or wrote again: they are there only in the store's history
 	Verified time.Time // when a copy was last found good; zero: never
 	Pruned   time.Time // when a prune last went through; zero: never
+	Kept     int       // backups that it kept
+	Deleted  int       // and deleted
 	Blocked  string    // why the last prune deleted nothing; "" when it went through
 	Since    time.Time // since when that is so, for whatever reason
 }

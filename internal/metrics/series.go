@@ -224,6 +224,8 @@ func copyFamilies() []family {
 		ofPlace("copy_verified_timestamp_seconds", "When a copy was last found good; 0: never.", func(p *health.Place) float64 { return when(p.Verified) }),
 		ofPlace("copy_store_down", "Whether the store could not be looked at for a job.", func(p *health.Place) float64 { return flag(p.Down != "") }),
 		ofPlace("prune_last_timestamp_seconds", "When a prune last went through; 0: never.", func(p *health.Place) float64 { return when(p.Pruned) }),
+		ofPlace("prune_kept", "Backups that it kept.", func(p *health.Place) float64 { return float64(p.Kept) }),
+		ofPlace("prune_deleted", "Backups that it deleted.", func(p *health.Place) float64 { return float64(p.Deleted) }),
 		ofPlace("prune_blocked", "Whether the last prune deleted nothing because it must not.", func(p *health.Place) float64 { return flag(p.Blocked != "") }),
 		ofPlace("prune_blocked_since_timestamp_seconds", "Since when that is so; 0: it is not.", func(p *health.Place) float64 {
 			if p.Blocked == "" {

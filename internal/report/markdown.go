@@ -93,14 +93,26 @@ func Summary(d *Drill) []Line {
 		{"size", fmt.Sprintf("%s, stored as %s", Size(d.Backup.Plain), Size(d.Backup.Stored))},
 		{"manifest SHA-256", d.Backup.Digest},
 		{"signed by", signer},
-		{"recovery time (RTO)", Span(d.RTO())},
-		{"data loss had it been needed (RPO)", Span(d.RPO())},
+		{"recovery time (RTO)", Span(d.RTO()) + Against(d.RTO(), d.PromisedRTO)},
+		{"data loss had it been needed (RPO)", Span(d.RPO()) + Against(d.RPO(), d.PromisedRPO)},
 		{"next test due", d.Next.Format(time.DateOnly)},
 	}
 	if d.Backup.Reason != "" {
 		lines = append(lines, Line{"reason of the backup", d.Backup.Reason})
 	}
 	return lines
+}
+
+// Against compares what was measured with what was promised; "" when nothing was.
+func Against(measured, promised time.Duration) string {
+	text := strings.Replace(strings.Replace(promised.String(), "m0s", "m", 1), "h0m", "h", 1)
+	switch {
+	case promised == 0:
+		return ""
+	case measured <= promised:
+		return ", of " + text + " promised"
+	}
+	return ", MORE than the " + text + " promised"
 }
 
 // Meaning says in a sentence what a verdict claims.

@@ -28,6 +28,9 @@ type Drill struct {
 	Issues   []string         `json:"issues"`
 	Phases   []Phase          `json:"phases"`
 	Opted    []string         `json:"opted,omitempty"` // safety that was given up by explicit choice
+
+	PromisedRTO time.Duration `json:"promised_rto,omitempty"` // 0: nothing was promised
+	PromisedRPO time.Duration `json:"promised_rpo,omitempty"`
 }
 
 // Backup is what the report says of the backup that was drilled.

@@ -12,7 +12,7 @@ import (
 // Records is what a journal tells of jobs. Its zero value has seen nothing.
 type Records struct {
 	tasks   map[holdfast.JobName]map[holdfast.Task]health.Task
-	pruned  map[inStore]time.Time
+	pruned  map[inStore]prune
 	blocked map[inStore]block
 	free    map[string][]health.Sample
 	first   map[holdfast.JobName]time.Time // when the first backup was made
@@ -21,6 +21,12 @@ type Records struct {
 type inStore struct {
 	job   holdfast.JobName
 	store string
+}
+
+// prune is what one came to that went through.
+type prune struct {
+	time          time.Time
+	kept, deleted int
 }
 
 type block struct {
@@ -51,7 +57,7 @@ func (r *Records) Add(rec journal.Record) {
 		r.tried(rec, holdfast.TaskKeyCheck)
 	case journal.PruneDone:
 		r.tried(rec, holdfast.TaskPrune)
-		set(&r.pruned, at, rec.Time)
+		set(&r.pruned, at, prune{rec.Time, int(rec.Figures["kept"]), int(rec.Figures["deleted"])})
 		delete(r.blocked, at)
 	case journal.PruneBlocked:
 		r.tried(rec, holdfast.TaskPrune)
@@ -151,7 +157,8 @@ func (r *Records) Complete(job *health.Job) {
 	for i := range job.Places {
 		p := &job.Places[i]
 		at := inStore{job.Name, p.Store}
-		p.Pruned = r.pruned[at]
+		done := r.pruned[at]
+		p.Pruned, p.Kept, p.Deleted = done.time, done.kept, done.deleted
 		if b, is := r.blocked[at]; is {
 			p.Blocked, p.Since = b.why, b.since
 		}
