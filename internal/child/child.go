@@ -68,6 +68,7 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	var stderr tail
 	cmd.Stderr = &stderr
+	cmd.WaitDelay = leftBehind
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return Ended{}, fmt.Errorf("run %s: %w", c.Path, err)
@@ -98,7 +99,7 @@ func Run(ctx context.Context, c Command) (Ended, error) {
 	}
 	waitErr := cmd.Wait()
 	var exit *exec.ExitError
-	if errors.As(waitErr, &exit) {
+	if errors.As(waitErr, &exit) || errors.Is(waitErr, exec.ErrWaitDelay) {
 		waitErr = nil
 	}
 	if err := errors.Join(err, waitErr, group.Wait()); err != nil {

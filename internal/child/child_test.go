@@ -33,11 +33,11 @@ func TestMain(m *testing.M) {
 		os.Exit(7)
 	case "hangs":
 		fmt.Println("ready")
-		select {}
+		forever()
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ready")
-		select {}
+		forever()
 	case "ends":
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGTERM)
@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		fmt.Println("ready")
-		select {}
+		forever()
 	case "spins":
 		for n := 0; n >= 0; n++ {
 		}
@@ -60,15 +60,22 @@ func TestMain(m *testing.M) {
 		c := command("hangs", func(line []byte) { fmt.Println(string(line)) })
 		c.Files = []*os.File{os.Stdout} // which so ends when both are gone
 		_, _ = child.Run(context.Background(), c)
-	case "leaves": // somebody who holds the pipe
+	case "leaves": // somebody who holds both pipes
 		left := exec.Command(os.Args[0])
 		left.Env = append(os.Environ(), roleVariable+"=hangs")
-		left.Stdout = os.Stdout
+		left.Stdout, left.Stderr = os.Stdout, os.Stderr
 		if err := left.Start(); err != nil {
 			os.Exit(1)
 		}
 		fmt.Println(left.Process.Pid)
 	}
+}
+
+// forever waits as a program does that hangs. Without the handler of a signal the runtime would notice that nothing can wake it, and end it.
+func forever() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGUSR1)
+	<-c
 }
 
 func command(role string, line func([]byte)) child.Command {
@@ -218,7 +225,7 @@ func TestParentKilled(t *testing.T) {
 	_ = parent.Wait()
 }
 
-// A process that was left with the pipe keeps nobody waiting.
+// A process that was left with the pipes keeps nobody waiting.
 func TestLeftBehind(t *testing.T) {
 	var pid int
 	ended, err := child.Run(t.Context(), command("leaves", func(line []byte) {

@@ -158,6 +158,10 @@ func openAlarms(cfg *config.Config) (*alarmFile, error) {
 	if f.Channels == nil {
 		f.Channels = map[string]health.Channel{}
 	}
+	// Nobody would ever hear whether one takes messages again that was taken out.
+	maps.DeleteFunc(f.Channels, func(name string, _ health.Channel) bool {
+		return !slices.ContainsFunc(cfg.Channels, func(c config.Channel) bool { return c.Name == name })
+	})
 	return f, nil
 }
 
@@ -212,6 +216,10 @@ func quiet(cfg *config.Config, now time.Time) bool {
 // errUnheard says that alarms reached nobody.
 var errUnheard = errors.New("an alarm reached nobody")
 
+// mostRefused is after how many messages in a row a channel is left alone until the next look: when there is much to tell, one that keeps
+// everybody waiting would keep the others from hearing of it.
+const mostRefused = 3
+
 // tellAlarms judges, tells what is due, and remembers it. It returns the findings, which include the channels that fail.
 func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFile, state health.State) ([]health.Finding, error) {
 	state.Service.Channels = book.failing()
@@ -223,6 +231,7 @@ func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFil
 	now := a.Now()
 	policy := alarm.Policy{Resend: cfg.Alarms.Resend, Calm: cfg.Alarms.Calm, Quiet: quiet(cfg, now)}
 	var problems []error
+	refused := map[string]int{} // how many messages in a row, by channel
 	for _, due := range book.Book.Look(now, findings, policy) {
 		if ctx.Err() != nil {
 			break
@@ -230,6 +239,17 @@ func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFil
 		wants := wantsAlarm(due.Finding)
 		result := tellAll(ctx, all, alarmMessage(cfg.Host, now, due), wants)
 		book.heard(all, result, wants, now)
+		for i, t := range all {
+			err, failed := result.failed[t.Name]
+			switch {
+			case failed:
+				if refused[t.Name]++; refused[t.Name] == mostRefused {
+					all[i].err = err
+				}
+			case wants(t):
+				refused[t.Name] = 0
+			}
+		}
 		switch {
 		case result.took > 0, len(result.failed) == 0: // nobody wants to know of it
 			book.Book.Took(due, now)

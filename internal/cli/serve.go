@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"slices"
@@ -68,7 +69,7 @@ type server struct {
 	daemon  *daemon.Daemon
 	wake    chan struct{} // something changed that the reporter tells
 	look    chan struct{} // a run ended: the stores have something new
-	survey  survey.Surveyor
+	socket  net.Listener  // nil when nothing listens
 
 	mu      sync.Mutex // guards what follows
 	cfg     *config.Config
@@ -89,6 +90,10 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 	if len(tasks) == 0 {
 		return holdfast.WithHint(fmt.Errorf("%w: no job has a schedule that this service could run", holdfast.ErrUsage), "put schedule: {backup: \"0 2 * * *\"} into a job; drills need --identity: docs/service.md")
 	}
+	// A wish that comes before everything is ready must not end the process.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	var records survey.Records
 	if err := a.eachRecord(cfg, records.Add); err != nil {
 		s.log.Error("the journal is not readable; what was missed is not made up for", "error", holdfast.Sentence(err))
@@ -102,6 +107,13 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, s.daemon.Close()) }()
+	if cfg.Service.Listen != "" {
+		// Before anything is run: an address that is taken would end the service only after what it began.
+		if s.socket, err = listen(ctx, cfg.Service.Listen); err != nil {
+			return err
+		}
+		defer s.socket.Close()
+	}
 	if err := s.daemon.Plan(ctx, tasks); err != nil {
 		return err
 	}
@@ -109,7 +121,7 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 		s.log.Warn(warning)
 	}
 	s.log.Info("serving", "version", a.Version, "jobs", len(cfg.Jobs), "tasks", len(tasks), "workers", cfg.Service.Workers, "state", cfg.State)
-	abort, stop := s.signals(ctx)
+	abort, stop := s.signals(ctx, hangup)
 	defer stop()
 	a.notifySystemd("READY=1")
 	err = s.daemon.Run(ctx, abort)
@@ -130,9 +142,8 @@ func (a *app) logger() *slog.Logger {
 }
 
 // signals tells a reload and the second wish to stop. The first one cancels ctx. After the second a third ends the process.
-func (s *server) signals(ctx context.Context) (abort <-chan struct{}, stop func()) {
-	hangup, term := make(chan os.Signal, 1), make(chan os.Signal, 2)
-	signal.Notify(hangup, syscall.SIGHUP)
+func (s *server) signals(ctx context.Context, hangup <-chan os.Signal) (abort <-chan struct{}, stop func()) {
+	term := make(chan os.Signal, 2)
 	signal.Notify(term, os.Interrupt, syscall.SIGTERM)
 	aborted, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
@@ -155,7 +166,6 @@ func (s *server) signals(ctx context.Context) (abort <-chan struct{}, stop func(
 		}
 	}()
 	return aborted, func() {
-		signal.Stop(hangup)
 		signal.Stop(term)
 		close(done)
 		<-ended
@@ -193,13 +203,15 @@ func (s *server) reload(ctx context.Context) {
 		s.setProblem("the file is refused, and the service runs with the one before: " + strings.ReplaceAll(holdfast.Sentence(err), "\n", "; "))
 		return
 	}
+	tasks := s.tasks(cfg)
 	if err := s.adopt(cfg); err != nil {
-		s.log.Error("the new configuration cannot be handed on", "error", err)
+		s.log.Error("the new configuration is not in force", "error", err)
+		s.setProblem("the file is not in force: " + err.Error())
 		return
 	}
-	tasks := s.tasks(cfg)
 	if err := s.daemon.Plan(ctx, tasks); err != nil {
-		s.log.Error("the new configuration is not in force", "error", holdfast.Sentence(err))
+		s.log.Error("the new schedule is not in force", "error", holdfast.Sentence(err))
+		s.setProblem("its schedule is not in force, and the service goes by the one before: " + holdfast.Sentence(err))
 		return
 	}
 	s.setProblem("")

@@ -89,9 +89,9 @@ func (s *server) arguments(cfg *config.Config, run daemon.Run) ([]string, error)
 	args = append(args, task...)
 	if run.Task.Task.Opens() {
 		args = append(args, "--identity", cfg.Identity)
-		if s.signers != "" {
-			args = append(args, "--allowed-signers", s.signers)
-		}
+	}
+	if s.signers != "" && (run.Task.Task.Opens() || run.Task.Task == holdfast.TaskVerify) {
+		args = append(args, "--allowed-signers", s.signers)
 	}
 	return args, nil
 }
@@ -201,6 +201,9 @@ func outcome(ctx context.Context, task holdfast.Task, ended child.Ended, heard *
 	}
 	switch ended.Exit {
 	case exitGood:
+		if heard.events["disabled"] {
+			return daemon.Refused, errors.New("ENABLE_BACKUPS switches backups off")
+		}
 		if want := results(task); want != "" && !heard.events[want] {
 			return daemon.Failed, errors.New("it ended with 0 and without a result")
 		}

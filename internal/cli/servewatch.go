@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +20,8 @@ import (
 	"holdfast/internal/durable"
 	"holdfast/internal/health"
 	"holdfast/internal/metrics"
+	"holdfast/internal/seal"
+	"holdfast/internal/survey"
 )
 
 const (
@@ -33,7 +37,7 @@ func (s *server) beside(cfg *config.Config) []daemon.Service {
 	watcher := &watcher{server: s, metrics: metrics.New(metrics.Build{Version: s.app.Version, GoVersion: runtime.Version()})}
 	parts := []daemon.Service{&reporter{s}, watcher}
 	if cfg.Service.Listen != "" {
-		parts = append(parts, &listener{server: s, watcher: watcher, address: cfg.Service.Listen})
+		parts = append(parts, &listener{server: s, watcher: watcher})
 	}
 	return parts
 }
@@ -43,10 +47,12 @@ type reporter struct{ *server }
 
 // Run writes until ctx is cancelled.
 func (r *reporter) Run(ctx context.Context) error {
-	for {
-		if err := r.write(); err != nil {
+	for failed := false; ; {
+		err := r.write()
+		if err != nil && !failed {
 			r.log.Error("what the service does cannot be told to other commands", "error", holdfast.Sentence(err))
 		}
+		failed = err != nil
 		select {
 		case <-ctx.Done():
 			return nil
@@ -82,6 +88,9 @@ type watcher struct {
 	ready   atomic.Bool // a first look is done
 	metrics *metrics.Set
 	said    string // in the log, of how things stand
+
+	survey *survey.Surveyor // nil before the first look
+	keys   []seal.PublicKey // of those whose word counts for it
 }
 
 // Run looks until ctx is cancelled.
@@ -90,7 +99,9 @@ func (w *watcher) Run(ctx context.Context) error {
 	for {
 		w.setClock(clock.odd())
 		if err := w.lookOnce(ctx); err != nil && ctx.Err() == nil {
-			w.log.Error("the stores could not be looked at", "error", holdfast.Sentence(err))
+			for line := range strings.Lines(holdfast.Sentence(err)) {
+				w.log.Error("not all was looked at and told", "error", strings.TrimSpace(line))
+			}
 		}
 		w.ready.Store(true)
 		if !w.pause(ctx) {
@@ -141,7 +152,10 @@ func (w *watcher) lookOnce(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	state, err := own.stateOf(ctx, cfg, keys, &w.survey)
+	if w.survey == nil || !slices.EqualFunc(keys, w.keys, seal.PublicKey.Equal) {
+		w.survey, w.keys = &survey.Surveyor{}, keys // what it remembers was believed by others
+	}
+	state, err := own.stateOf(ctx, cfg, keys, w.survey)
 	if err != nil {
 		return err
 	}
@@ -208,7 +222,16 @@ func (c *clockGuard) odd() string {
 type listener struct {
 	*server
 	watcher *watcher
-	address string
+}
+
+// listen takes an address.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	var config net.ListenConfig
+	socket, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, holdfast.WithHint(fmt.Errorf("listen for metrics: %w", err), "choose another service.listen, or end what listens there")
+	}
+	return socket, nil
 }
 
 // Run answers until ctx is cancelled.
@@ -217,13 +240,9 @@ func (l *listener) Run(ctx context.Context) error {
 	mux.Handle("GET /metrics", l.watcher.metrics.Handler())
 	mux.HandleFunc("GET /healthz", l.healthz)
 	mux.HandleFunc("GET /readyz", l.readyz)
-	socket, err := net.Listen("tcp", l.address)
-	if err != nil {
-		return holdfast.WithHint(fmt.Errorf("listen for metrics: %w", err), "choose another service.listen")
-	}
 	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
 	ended := make(chan error, 1)
-	go func() { ended <- web.Serve(socket) }()
+	go func() { ended <- web.Serve(l.socket) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("answer for metrics: %w", err)
@@ -231,7 +250,7 @@ func (l *listener) Run(ctx context.Context) error {
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	err = web.Shutdown(closing)
+	err := web.Shutdown(closing)
 	<-ended // http.ErrServerClosed
 	if errors.Is(err, context.DeadlineExceeded) {
 		return web.Close()

@@ -61,7 +61,9 @@ type Daemon struct {
 	looked  time.Time      // by the scheduler, at all of them; zero: it must compute all anew
 	running map[string]Run // by the name of the task
 	open    map[string]int // rows that are not finished, by the name of the task
+	over    map[int64]over // rows whose end River was told, and may not have written yet
 	trouble string         // why the queue could not be written; "" when it could
+	suspect string         // what River last said went wrong, since it was last tried whether the queue can be written
 }
 
 // ErrRunning says that another daemon works in the folder.
@@ -70,28 +72,32 @@ var ErrRunning = errors.New("another holdfast serve works here")
 // Open takes the folder, opens the queue, and marks what a crash left unfinished. Close what it returns.
 func Open(ctx context.Context, opt Options) (*Daemon, error) {
 	if err := os.MkdirAll(opt.Dir, 0o700); err != nil {
-		return nil, holdfast.WithHint(fmt.Errorf("make the service's folder: %w", err), "choose another state folder with --state or HOLDFAST_STATE")
+		return nil, holdfast.WithHint(fmt.Errorf("make the service's folder: %w", err), elsewhere)
 	}
 	lock, err := hold(opt.Dir)
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{opt: opt, lock: lock, wake: make(chan struct{}, 1), tasks: map[string]*scheduled{}, running: map[string]Run{}, open: map[string]int{}}
+	d := &Daemon{opt: opt, lock: lock, wake: make(chan struct{}, 1), tasks: map[string]*scheduled{}, running: map[string]Run{}, open: map[string]int{}, over: map[int64]over{}}
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
-// hold locks the folder for as long as the file is open.
+// elsewhere is what to do about a folder that cannot be used.
+const elsewhere = "choose another state folder with --state or HOLDFAST_STATE"
+
+// hold locks the folder for as long as the file is open. The lock is of a kind that others can ask for without taking it (fcntl(2), open
+// file description locks): whoever only wants to know keeps no daemon from starting.
 func hold(dir string) (*os.File, error) {
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(lockFile(dir), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock the service's folder: %w", err)
+		return nil, holdfast.WithHint(fmt.Errorf("lock the service's folder: %w", err), elsewhere)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
 		closeErr := file.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 			return nil, holdfast.WithHint(fmt.Errorf("%w: %w, in %s", holdfast.ErrBusy, ErrRunning, dir), "stop it first (`systemctl stop holdfast`), or give this one another --state")
 		}
 		return nil, errors.Join(fmt.Errorf("lock the service's folder: %w", err), closeErr)
@@ -99,19 +105,22 @@ func hold(dir string) (*os.File, error) {
 	return file, nil
 }
 
-// Holds reports whether a daemon works in the folder.
+func lockFile(dir string) string { return filepath.Join(dir, "lock") }
+
+// Holds reports whether a daemon works in the folder. It changes nothing there.
 func Holds(dir string) (bool, error) {
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+	file, err := os.Open(lockFile(dir))
+	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
-	file, err := hold(dir)
-	if errors.Is(err, ErrRunning) {
-		return true, nil
-	}
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("look at the service's lock: %w", err)
 	}
-	return false, file.Close()
+	asked := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, &asked); err != nil {
+		return false, errors.Join(fmt.Errorf("look at the service's lock: %w", err), file.Close())
+	}
+	return asked.Type != unix.F_UNLCK, file.Close()
 }
 
 func (d *Daemon) start(ctx context.Context) error {
@@ -122,14 +131,14 @@ func (d *Daemon) start(ctx context.Context) error {
 	if d.data.moved != "" {
 		d.opt.Log.Error("the queue's database was damaged and was begun anew; what is due follows from the schedule", "aside", d.data.moved)
 	}
-	if d.client, err = d.data.client(d.opt, &worker{d: d}); err != nil {
+	if d.client, err = d.data.client(d.opt, &worker{d: d}, d.suspects); err != nil {
 		return fmt.Errorf("open the queue: %w", err)
 	}
 	rows, err := unfinished(ctx, d.client)
 	if err != nil {
 		return fmt.Errorf("read the queue: %w", err)
 	}
-	var left []*rivertype.JobRow
+	var left []ended
 	for _, row := range rows {
 		args, err := argsOf(row)
 		if err != nil {
@@ -140,7 +149,7 @@ func (d *Daemon) start(ctx context.Context) error {
 			continue
 		}
 		// Nobody else works in this folder: whoever ran it is gone.
-		left = append(left, row)
+		left = append(left, ended{JobRow: row})
 		if row.Attempt >= row.MaxAttempts {
 			d.open[args.Task]--
 		}
@@ -153,7 +162,7 @@ func (d *Daemon) start(ctx context.Context) error {
 			d.opt.Interrupted(run)
 		}
 	}
-	if err := d.data.giveBack(ctx, left, d.opt.Now()); err != nil {
+	if err := d.data.giveBack(ctx, left); err != nil {
 		return fmt.Errorf("mark what was interrupted: %w", err)
 	}
 	return nil

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type bed struct {
 	t   *testing.T
 	dir string
-	log *strings.Builder
+	log *lines
 
 	mu   sync.Mutex // guards what follows
 	off  time.Duration
@@ -32,7 +32,7 @@ type bed struct {
 }
 
 func newBed(t *testing.T) *bed {
-	return &bed{t: t, dir: t.TempDir(), log: &strings.Builder{}}
+	return &bed{t: t, dir: t.TempDir(), log: &lines{}}
 }
 
 func (b *bed) now() time.Time {
@@ -68,19 +68,26 @@ func (b *bed) took() []string {
 	return runs
 }
 
-type lockedWriter struct {
-	mu *sync.Mutex
-	to *strings.Builder
+// lines is a log.
+type lines struct {
+	mu   sync.Mutex // guards what follows
+	text strings.Builder
 }
 
-func (w lockedWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.to.Write(p)
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func (b *bed) options() daemon.Options {
-	return daemon.Options{Dir: b.dir, Workers: 2, Now: b.now, Run: b.run, Log: slog.New(slog.NewTextHandler(lockedWriter{&sync.Mutex{}, b.log}, nil))}
+	return daemon.Options{Dir: b.dir, Workers: 2, Now: b.now, Run: b.run, Log: slog.New(slog.NewTextHandler(b.log, nil))}
 }
 
 // living is a daemon that works.
@@ -117,9 +124,12 @@ func (b *bed) end(l *living) {
 	}
 }
 
+// interval is that of most tests' tasks. Hours cost time even here: the queue's database is asked every few seconds of them.
+const interval = 10 * time.Minute
+
 // every is a task that is due whenever the time since the epoch is a multiple of span.
 func every(job string, task holdfast.Task, span time.Duration) daemon.Task {
-	return daemon.Task{Job: holdfast.JobName(job), Task: task, RetryWait: 10 * time.Minute, Due: func(at time.Time) (time.Time, time.Time) {
+	return daemon.Task{Job: holdfast.JobName(job), Task: task, RetryWait: 2 * time.Minute, Due: func(at time.Time) (time.Time, time.Time) {
 		last := at.UTC().Truncate(span)
 		return last, last.Add(span)
 	}}
@@ -135,13 +145,13 @@ func want(t *testing.T, got []string, want ...string) {
 func TestWhatIsDueIsRunOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)
-		l := b.start(b.options(), every("app", holdfast.TaskBackup, time.Hour))
-		time.Sleep(59 * time.Minute)
+		l := b.start(b.options(), every("app", holdfast.TaskBackup, interval))
+		time.Sleep(9 * time.Minute)
 		synctest.Wait()
 		want(t, b.took())
-		time.Sleep(2*time.Minute + 2*time.Hour)
+		time.Sleep(22 * time.Minute)
 		synctest.Wait()
-		want(t, b.took(), "app/backup 01-01T01:00 1", "app/backup 01-01T02:00 1", "app/backup 01-01T03:00 1")
+		want(t, b.took(), "app/backup 01-01T00:10 1", "app/backup 01-01T00:20 1", "app/backup 01-01T00:30 1")
 		b.end(l)
 	})
 }

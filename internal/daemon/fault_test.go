@@ -74,42 +74,72 @@ func TestNewQueue(t *testing.T) {
 	}
 }
 
+// retried is a task that is due once, after ten minutes, and is tried again after one minute and after two.
+func retried() daemon.Task {
+	task := every("app", holdfast.TaskBackup, interval)
+	task.Retries, task.RetryWait = 2, time.Minute
+	due := time.Date(2000, 1, 1, 0, 10, 0, 0, time.UTC)
+	task.Due = func(at time.Time) (time.Time, time.Time) {
+		if at.Before(due) {
+			return time.Time{}, due
+		}
+		return due, time.Time{}
+	}
+	return task
+}
+
+// wait passes time and returns what was run in it.
+func (b *bed) wait(span time.Duration) []string {
+	time.Sleep(span)
+	synctest.Wait()
+	return b.took()
+}
+
 func TestRetries(t *testing.T) {
+	const due = "app/backup 01-01T00:10 "
 	for _, c := range []struct {
 		name    string
 		outcome daemon.Outcome
-		within  time.Duration
-		want    []string
+		want    [][]string // in the minute after it was due, and in the minutes after that
 	}{
-		{"failed", daemon.Failed, 5 * time.Hour, []string{"app/backup 01-01T01:00 1", "app/backup 01-01T01:00 2", "app/backup 01-01T01:00 3"}},
-		{"refused", daemon.Refused, 5 * time.Hour, []string{"app/backup 01-01T01:00 1"}},
-		{"busy, which is no try", daemon.Busy, 64 * time.Minute, []string{"app/backup 01-01T01:00 1", "app/backup 01-01T01:00 1", "app/backup 01-01T01:00 1"}},
+		{"failed", daemon.Failed, [][]string{{due + "1"}, {due + "2"}, nil, {due + "3"}, nil, nil, nil, nil}},
+		{"refused", daemon.Refused, [][]string{{due + "1"}, nil, nil, nil, nil}},
+		{"busy, which is no try", daemon.Busy, [][]string{{due + "1"}, {due + "1"}, {due + "1"}, {due + "1"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBed(t)
 				b.will(func(context.Context, daemon.Run) (daemon.Outcome, error) { return c.outcome, errors.New("because") })
-				task := every("app", holdfast.TaskBackup, 24*time.Hour)
-				task.Retries = 2
-				task.Due = func(at time.Time) (time.Time, time.Time) {
-					due := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC)
-					if at.Before(due) {
-						return time.Time{}, due
+				l := b.start(b.options(), retried())
+				want(t, b.wait(interval-30*time.Second))
+				for minute, runs := range c.want {
+					if got := b.wait(time.Minute); !slices.Equal(got, runs) {
+						t.Errorf("in minute %d it ran %q, want %q", minute, got, runs)
 					}
-					return due, time.Time{}
 				}
-				l := b.start(b.options(), task)
-				time.Sleep(c.within)
-				synctest.Wait()
-				got := b.took()
-				if c.outcome == daemon.Busy && len(got) > len(c.want) {
-					got = got[:len(c.want)]
-				}
-				want(t, got, c.want...)
 				b.end(l)
 			})
 		})
 	}
+}
+
+// What waits for its next try waits for a time of the clock. When that is set back, the wait does not become a year.
+func TestClockSetBackBeforeRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.will(func(context.Context, daemon.Run) (daemon.Outcome, error) { return daemon.Failed, errors.New("because") })
+		task := retried()
+		task.RetryWait = 24 * time.Hour
+		l := b.start(b.options(), task)
+		want(t, b.wait(interval+time.Minute), "app/backup 01-01T00:10 1")
+		want(t, b.wait(10*time.Minute))
+		b.set(-5 * time.Minute)
+		want(t, b.wait(time.Minute), "app/backup 01-01T00:10 2")
+		if n := strings.Count(b.log.String(), "set back"); n != 1 {
+			t.Errorf("that the clock was set back is said %d times:\n%s", n, b.log)
+		}
+		b.end(l)
+	})
 }
 
 // A run that is longer than its interval is followed by one run, whatever came due meanwhile; and never by one at once.
@@ -117,14 +147,11 @@ func TestOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)
 		b.will(func(ctx context.Context, run daemon.Run) (daemon.Outcome, error) {
-			time.Sleep(150 * time.Minute)
+			time.Sleep(25 * time.Minute)
 			return daemon.Good, nil
 		})
-		l := b.start(b.options(), every("app", holdfast.TaskBackup, time.Hour))
-		time.Sleep(6*time.Hour + time.Minute)
-		synctest.Wait()
-		want(t, b.took(), "app/backup 01-01T01:00 1", "app/backup 01-01T03:00 1", "app/backup 01-01T06:00 1")
-		time.Sleep(3 * time.Hour)
+		l := b.start(b.options(), every("app", holdfast.TaskBackup, interval))
+		want(t, b.wait(time.Hour+time.Minute), "app/backup 01-01T00:10 1", "app/backup 01-01T00:30 1", "app/backup 01-01T01:00 1")
 		b.end(l)
 	})
 }
@@ -144,12 +171,10 @@ func TestTasksThatExcludeEachOther(t *testing.T) {
 			b.mu.Unlock()
 			return daemon.Good, nil
 		})
-		backup, prune := every("app", holdfast.TaskBackup, time.Hour), every("app", holdfast.TaskPrune, time.Hour)
+		backup, prune := every("app", holdfast.TaskBackup, interval), every("app", holdfast.TaskPrune, interval)
 		backup.Alone, prune.Alone = "app", "app"
 		l := b.start(b.options(), backup, prune)
-		time.Sleep(70 * time.Minute)
-		synctest.Wait()
-		if got := b.took(); len(got) != 2 || got[0] == got[1] || most != 1 {
+		if got := b.wait(interval + 4*time.Minute); len(got) != 2 || got[0] == got[1] || most != 1 {
 			t.Errorf("ran %q, %d at once", got, most)
 		}
 		b.end(l)
@@ -165,10 +190,8 @@ func TestPriorities(t *testing.T) {
 		})
 		opt := b.options()
 		opt.Workers = 1
-		l := b.start(opt, every("app", holdfast.TaskPrune, time.Hour), every("app", holdfast.TaskDrill, time.Hour), every("app", holdfast.TaskBackup, time.Hour), every("app", holdfast.TaskVerify, time.Hour))
-		time.Sleep(65 * time.Minute)
-		synctest.Wait()
-		want(t, b.took(), "app/backup 01-01T01:00 1", "app/verify 01-01T01:00 1", "app/drill 01-01T01:00 1", "app/prune 01-01T01:00 1")
+		l := b.start(opt, every("app", holdfast.TaskPrune, interval), every("app", holdfast.TaskDrill, interval), every("app", holdfast.TaskBackup, interval), every("app", holdfast.TaskVerify, interval))
+		want(t, b.wait(interval+5*time.Minute), "app/backup 01-01T00:10 1", "app/verify 01-01T00:10 1", "app/drill 01-01T00:10 1", "app/prune 01-01T00:10 1")
 		b.end(l)
 	})
 }
@@ -176,15 +199,11 @@ func TestPriorities(t *testing.T) {
 func TestHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)
-		task := every("app", holdfast.TaskBackup, time.Hour)
-		task.Held = func(at time.Time) bool { return at.UTC().Hour() < 5 }
+		task := every("app", holdfast.TaskBackup, interval)
+		task.Held = func(at time.Time) bool { return at.UTC().Minute() < 35 }
 		l := b.start(b.options(), task)
-		time.Sleep(4*time.Hour + 59*time.Minute)
-		synctest.Wait()
-		want(t, b.took())
-		time.Sleep(2 * time.Minute)
-		synctest.Wait()
-		want(t, b.took(), "app/backup 01-01T05:00 1")
+		want(t, b.wait(34*time.Minute))
+		want(t, b.wait(2*time.Minute), "app/backup 01-01T00:30 1")
 		b.end(l)
 	})
 }
@@ -195,14 +214,12 @@ func TestClockJumps(t *testing.T) {
 		t.Run(by.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBed(t)
-				l := b.start(b.options(), every("app", holdfast.TaskBackup, time.Hour))
-				time.Sleep(90 * time.Minute)
+				l := b.start(b.options(), every("app", holdfast.TaskBackup, interval))
+				time.Sleep(15 * time.Minute)
 				b.set(by)
-				time.Sleep(time.Hour)
+				time.Sleep(10 * time.Minute)
 				b.set(-by)
-				time.Sleep(3 * time.Hour)
-				synctest.Wait()
-				got := b.took()
+				got := b.wait(30 * time.Minute)
 				seen := map[string]bool{}
 				for _, run := range got {
 					if seen[run] {
@@ -210,13 +227,13 @@ func TestClockJumps(t *testing.T) {
 					}
 					seen[run] = true
 				}
-				for _, run := range []string{"app/backup 01-01T01:00 1", "app/backup 01-01T03:00 1", "app/backup 01-01T04:00 1", "app/backup 01-01T05:00 1"} {
+				for _, run := range []string{"app/backup 01-01T00:10 1", "app/backup 01-01T00:30 1", "app/backup 01-01T00:40 1", "app/backup 01-01T00:50 1"} {
 					if !seen[run] {
 						t.Errorf("did not run: %s, but %q", run, got)
 					}
 				}
 				if len(got) > 6 {
-					t.Errorf("ran %d times in five hours: %q", len(got), got)
+					t.Errorf("ran %d times in an hour: %q", len(got), got)
 				}
 				b.end(l)
 			})
@@ -231,9 +248,7 @@ func TestSuspend(t *testing.T) {
 		l := b.start(b.options(), every("app", holdfast.TaskBackup, time.Hour))
 		time.Sleep(10 * time.Minute)
 		b.set(5 * time.Hour)
-		time.Sleep(31 * time.Second)
-		synctest.Wait()
-		want(t, b.took(), "app/backup 01-01T05:00 1")
+		want(t, b.wait(31*time.Second), "app/backup 01-01T05:00 1")
 		b.end(l)
 	})
 }
@@ -246,16 +261,13 @@ func TestReload(t *testing.T) {
 			<-release
 			return daemon.Good, nil
 		})
-		l := b.start(b.options(), every("app", holdfast.TaskBackup, time.Hour))
-		time.Sleep(61 * time.Minute)
-		synctest.Wait()
-		if err := l.Plan(t.Context(), []daemon.Task{every("other", holdfast.TaskBackup, 2*time.Hour)}); err != nil {
+		l := b.start(b.options(), every("app", holdfast.TaskBackup, interval))
+		want(t, b.wait(interval+time.Minute), "app/backup 01-01T00:10 1")
+		if err := l.Plan(t.Context(), []daemon.Task{every("other", holdfast.TaskBackup, 2*interval)}); err != nil {
 			t.Fatal(err)
 		}
 		close(release) // the run that a reload met ends as it would have
-		time.Sleep(4 * time.Hour)
-		synctest.Wait()
-		want(t, b.took(), "app/backup 01-01T01:00 1", "other/backup 01-01T02:00 1", "other/backup 01-01T04:00 1")
+		want(t, b.wait(4*interval), "other/backup 01-01T00:20 1", "other/backup 01-01T00:40 1")
 		b.end(l)
 	})
 }
@@ -272,11 +284,10 @@ func TestDrainAndAbort(t *testing.T) {
 				return daemon.Cancelled, context.Cause(ctx)
 			}
 		})
-		l := b.start(b.options(), every("app", holdfast.TaskBackup, time.Hour))
-		time.Sleep(61 * time.Minute)
+		l := b.start(b.options(), every("app", holdfast.TaskBackup, interval))
+		want(t, b.wait(interval+time.Minute), "app/backup 01-01T00:10 1")
 		l.stop()
-		time.Sleep(2 * time.Hour)
-		synctest.Wait()
+		want(t, b.wait(2*interval))
 		select {
 		case err := <-l.ended:
 			t.Fatalf("it ended before its run did: %v", err)
@@ -284,24 +295,19 @@ func TestDrainAndAbort(t *testing.T) {
 		}
 		close(release)
 		b.end(l)
-		want(t, b.took(), "app/backup 01-01T01:00 1")
 
 		b.will(hangs)
-		l = b.start(b.options(), every("app", holdfast.TaskBackup, time.Hour))
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		want(t, b.took(), "app/backup 01-01T03:00 1")
+		l = b.start(b.options(), every("app", holdfast.TaskBackup, interval))
+		want(t, b.wait(time.Minute), "app/backup 01-01T00:30 1")
 		l.stop()
-		time.Sleep(time.Hour)
+		time.Sleep(interval)
 		close(l.abort)
 		b.end(l)
 
 		// What was cut off is run again when the service is back, and that is no further try.
 		b.will(nil)
-		l = b.start(b.options(), every("app", holdfast.TaskBackup, time.Hour))
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if got := b.took(); len(got) == 0 || got[0] != "app/backup 01-01T03:00 1" {
+		l = b.start(b.options(), every("app", holdfast.TaskBackup, interval))
+		if got := b.wait(time.Minute); len(got) == 0 || got[0] != "app/backup 01-01T00:30 1" {
 			t.Errorf("after the abort it ran %q", got)
 		}
 		b.end(l)
@@ -341,11 +347,11 @@ func TestCrash(t *testing.T) {
 	fails := func(context.Context, daemon.Run) (daemon.Outcome, error) { return daemon.Failed, errors.New("no") }
 	busy := func(context.Context, daemon.Run) (daemon.Outcome, error) { return daemon.Busy, nil }
 	for _, c := range []moment{
-		{"before it was due", nil, -time.Minute, 1, []string{"app/backup 01-01T01:00 1"}, 0},
-		{"running", hangs, time.Minute, 1, []string{"app/backup 01-01T01:00 2"}, 1},
+		{"before it was due", nil, -time.Minute, 1, []string{"app/backup 01-01T00:10 1"}, 0},
+		{"running", hangs, time.Minute, 1, []string{"app/backup 01-01T00:10 2"}, 1},
 		{"running for the last time", hangs, time.Minute, 0, nil, 1},
-		{"waiting for its next try", fails, time.Minute, 1, []string{"app/backup 01-01T01:00 2"}, 0},
-		{"snoozed", busy, 30 * time.Second, 1, []string{"app/backup 01-01T01:00 1"}, 0},
+		{"waiting for its next try", fails, time.Minute, 1, []string{"app/backup 01-01T00:10 2"}, 0},
+		{"snoozed", busy, 30 * time.Second, 1, []string{"app/backup 01-01T00:10 1"}, 0},
 		{"done", nil, time.Minute, 1, nil, 0},
 		{"failed for good", fails, time.Minute, 0, nil, 0},
 	} {
@@ -353,10 +359,10 @@ func TestCrash(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBed(t)
 				b.will(c.do)
-				task := every("app", holdfast.TaskBackup, time.Hour)
+				task := every("app", holdfast.TaskBackup, interval)
 				task.Retries = c.retries
 				l := b.start(b.options(), task)
-				time.Sleep(time.Hour + c.wait)
+				time.Sleep(interval + c.wait)
 				synctest.Wait()
 				left := b.crash()
 				close(l.abort)
@@ -369,9 +375,7 @@ func TestCrash(t *testing.T) {
 				var interrupted []daemon.Run
 				opt.Interrupted = func(run daemon.Run) { interrupted = append(interrupted, run) }
 				l = b.start(opt, task)
-				time.Sleep(30 * time.Minute)
-				synctest.Wait()
-				want(t, b.took(), c.want...)
+				want(t, b.wait(8*time.Minute), c.want...)
 				if len(interrupted) != c.interrupted || c.interrupted == 1 && (interrupted[0].Task.Name() != "app/backup" || interrupted[0].Began.IsZero()) {
 					t.Errorf("interrupted: %+v", interrupted)
 				}
@@ -488,14 +492,13 @@ func TestServicesBeside(t *testing.T) {
 
 		var order []string
 		b.will(func(ctx context.Context, _ daemon.Run) (daemon.Outcome, error) {
-			time.Sleep(time.Hour)
+			time.Sleep(interval / 2)
 			order = append(order, "run")
 			return daemon.Good, nil
 		})
 		opt.Beside = []daemon.Service{waits{func() { order = append(order, "beside") }}}
-		l := b.start(opt, every("app", holdfast.TaskBackup, time.Hour))
-		time.Sleep(61 * time.Minute)
-		synctest.Wait()
+		l := b.start(opt, every("app", holdfast.TaskBackup, interval))
+		want(t, b.wait(interval+time.Minute), "app/backup 01-01T00:10 1")
 		b.end(l)
 		if !slices.Equal(order, []string{"run", "beside"}) {
 			t.Errorf("ended in the order %q", order)
@@ -511,12 +514,10 @@ func TestFiveHundred(t *testing.T) {
 		opt.Workers = 20
 		var tasks []daemon.Task
 		for i := range 500 {
-			tasks = append(tasks, every(fmt.Sprintf("job%03d", i), holdfast.TaskBackup, time.Hour))
+			tasks = append(tasks, every(fmt.Sprintf("job%03d", i), holdfast.TaskBackup, interval))
 		}
 		l := b.start(opt, tasks...)
-		time.Sleep(90 * time.Minute)
-		synctest.Wait()
-		got := b.took()
+		got := b.wait(interval + 5*time.Minute)
 		slices.Sort(got)
 		if len(slices.Compact(got)) != 500 || len(got) != 500 {
 			t.Errorf("%d runs, %d different ones", len(got), len(slices.Compact(got)))

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -97,7 +98,7 @@ func damaged(err error) bool {
 func openSQLite(ctx context.Context, path string) (*database, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, holdfast.WithHint(fmt.Errorf("open the queue: %w", err), "choose another state folder with --state or HOLDFAST_STATE")
+		return nil, holdfast.WithHint(fmt.Errorf("open the queue: %w", err), elsewhere)
 	}
 	if err := file.Close(); err != nil {
 		return nil, err
@@ -111,13 +112,19 @@ func openSQLite(ctx context.Context, path string) (*database, error) {
 	d := &database{db: db, driver: riversqlite.New(db), locks: newOwnLocks(), poll: 5 * time.Second}
 	err = d.prepare(ctx)
 	if err == nil {
-		// Whoever leads is gone, for this process has the file alone; under a clock that was set back its lease would last.
-		_, err = db.ExecContext(ctx, "DELETE FROM river_leader")
+		err = d.unlead(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the queue %s: %w", path, err), db.Close())
 	}
 	return d, nil
+}
+
+// unlead takes back the lease of River's leader, by whom retries come. This process has the file alone, so that whoever had the lease is gone
+// or bids for it again in a moment; a lease that a full disk, or a clock that was set back, kept from its end would hold up all retries.
+func (d *database) unlead(ctx context.Context) error {
+	_, err := d.db.ExecContext(ctx, "DELETE FROM river_leader")
+	return err
 }
 
 // prepare checks the file and brings its tables to what this version needs.
@@ -144,8 +151,8 @@ func (d *database) migrate(ctx context.Context) error {
 	return err
 }
 
-// client makes River's client for runs by work, at most workers at once.
-func (d *database) client(opt Options, do *worker) (*river.Client[*sql.Tx], error) {
+// client makes River's client for runs by do. What goes wrong with the database is told to suspects.
+func (d *database) client(opt Options, do *worker, suspects func(string)) (*river.Client[*sql.Tx], error) {
 	workers := river.NewWorkers()
 	if err := river.AddWorkerSafely(workers, do); err != nil {
 		return nil, err
@@ -154,7 +161,7 @@ func (d *database) client(opt Options, do *worker) (*river.Client[*sql.Tx], erro
 		FetchPollInterval:           d.poll,
 		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: opt.Workers}},
 		Workers:                     workers,
-		Logger:                      slog.New(quieter{opt.Log.With("part", "queue").Handler()}),
+		Logger:                      slog.New(quieter{opt.Log.With("part", "queue").Handler(), suspects}),
 		JobTimeout:                  -1,
 		RescueStuckJobsAfter:        longest,
 		CompletedJobRetentionPeriod: rowsKept, CancelledJobRetentionPeriod: rowsKept, DiscardedJobRetentionPeriod: rowsKept,
@@ -234,47 +241,113 @@ func unfinished(ctx context.Context, client *river.Client[*sql.Tx]) ([]*rivertyp
 	return list.Jobs, nil
 }
 
+// hurry makes ready what waits for a time that is far off only because the clock was set back. What waits for its next try is tried early.
+func (d *database) hurry(ctx context.Context, client *river.Client[*sql.Tx], now time.Time) error {
+	if err := d.unlead(ctx); err != nil {
+		return err
+	}
+	rows, err := unfinished(ctx, client)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row.State == rivertype.JobStateRunning || !row.ScheduledAt.After(now) {
+			continue
+		}
+		if _, err := client.JobRetry(ctx, row.ID); err != nil && !errors.Is(err, rivertype.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
 func argsOf(row *rivertype.JobRow) (work, error) {
 	var w work
 	err := json.Unmarshal(row.EncodedArgs, &w)
 	return w, err
 }
 
-// giveBack marks rows whose process is gone: to be tried again, or for good when they were tried often enough.
-func (d *database) giveBack(ctx context.Context, rows []*rivertype.JobRow, now time.Time) error {
+// ended is a row that the queue believes to run, and that does not.
+type ended struct {
+	*rivertype.JobRow
+	done  bool // there is nothing more to do
+	again bool // what there was counts for no try
+}
+
+// final reports whether the row is not run any more.
+func (e ended) final() bool { return e.done || !e.again && e.Attempt >= e.MaxAttempts }
+
+// giveBack marks rows that do not run: as done, to be tried again, or for good when they were tried often enough.
+func (d *database) giveBack(ctx context.Context, rows []ended) error {
 	if len(rows) == 0 {
 		return nil
 	}
+	now := time.Now().UTC() // by the clock that River has
 	var params riverdriver.JobRescueManyParams
 	for _, row := range rows {
-		note, err := json.Marshal(rivertype.AttemptError{At: now.UTC(), Attempt: row.Attempt, Error: "interrupted: the process that ran it is gone"})
+		note, err := json.Marshal(rivertype.AttemptError{At: now, Attempt: row.Attempt, Error: "the queue did not hear of its end"})
 		if err != nil {
 			return err
 		}
 		state, finalized := rivertype.JobStateRetryable, (*time.Time)(nil)
-		if row.Attempt >= row.MaxAttempts {
-			at := now.UTC()
-			state, finalized = rivertype.JobStateDiscarded, &at
+		switch {
+		case row.done:
+			state, finalized = rivertype.JobStateCompleted, &now
+		case row.final():
+			state, finalized = rivertype.JobStateDiscarded, &now
 		}
 		params.ID = append(params.ID, row.ID)
 		params.Error = append(params.Error, note)
 		params.FinalizedAt = append(params.FinalizedAt, finalized)
-		params.ScheduledAt = append(params.ScheduledAt, now.UTC())
+		params.ScheduledAt = append(params.ScheduledAt, now)
 		params.State = append(params.State, string(state))
 	}
 	_, err := d.driver.GetExecutor().JobRescueMany(ctx, &params)
 	return err
 }
 
-// quieter keeps back what River says of its daily life, and of runs that failed, which the daemon says better.
-type quieter struct{ slog.Handler }
+// probe finds out whether the queue can be written.
+func (d *database) probe(ctx context.Context) error {
+	if err := setDue(ctx, d.db, "", time.Now()); err != nil { // no task has that name
+		return err
+	}
+	return d.unlead(ctx)
+}
+
+// quieter keeps back what River says of its daily life, and of runs that failed, which the daemon says better. What its parts say of a
+// database that fails they say every few seconds: that is told to suspects alone.
+type quieter struct {
+	slog.Handler
+	suspects func(text string)
+}
 
 func (q quieter) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelError && q.Handler.Enabled(ctx, level)
 }
 
-func (q quieter) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return quieter{q.Handler.WithAttrs(attrs)}
+// Handle passes on what is about single rows and is no run's own error.
+func (q quieter) Handle(ctx context.Context, r slog.Record) error {
+	if what, of := strings.CutPrefix(r.Message, "jobexecutor.JobExecutor: "); of {
+		if what == "Job errored" {
+			return nil
+		}
+		return q.Handler.Handle(ctx, r)
+	}
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "err" || a.Key == "error" {
+			text += ": " + a.Value.String()
+		}
+		return true
+	})
+	q.suspects(text)
+	return nil
 }
 
-func (q quieter) WithGroup(name string) slog.Handler { return quieter{q.Handler.WithGroup(name)} }
+func (q quieter) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return quieter{q.Handler.WithAttrs(attrs), q.suspects}
+}
+
+func (q quieter) WithGroup(name string) slog.Handler {
+	return quieter{q.Handler.WithGroup(name), q.suspects}
+}

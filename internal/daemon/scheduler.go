@@ -80,8 +80,15 @@ func (d *Daemon) schedule(ctx context.Context) {
 
 // look puts what is due now into the queue, and returns how long nothing will be.
 func (d *Daemon) look(ctx context.Context) time.Duration {
+	d.examine(ctx)
 	now := d.opt.Now()
-	due, wait := d.due(now)
+	due, wait, back := d.due(now)
+	if back > 0 {
+		d.opt.Log.Warn("the clock was set back", "seconds", back.Seconds(), "now", now)
+		if err := d.data.hurry(ctx, d.client, now); err != nil && ctx.Err() == nil {
+			d.opt.Log.Error("what waits may wait for as long as the clock was set back", "error", holdfast.Sentence(err))
+		}
+	}
 	if len(due) == 0 {
 		return wait
 	}
@@ -98,37 +105,35 @@ func (d *Daemon) look(ctx context.Context) time.Duration {
 		if !slices.Contains(fresh, name) {
 			d.open[name]--
 		}
-		if s := d.tasks[name]; s != nil && err == nil {
+		switch s := d.tasks[name]; {
+		case s == nil:
+		case err != nil:
+			s.next = now // it is still due, and tried again at the next look
+		default:
 			s.last = p.due
 		}
 	}
-	was := d.trouble
-	d.trouble = ""
-	if err != nil && ctx.Err() == nil {
-		d.trouble = "the queue cannot be written: " + holdfast.Sentence(err)
-	}
-	trouble := d.trouble
 	d.mu.Unlock()
-	if trouble != "" && trouble != was {
-		d.opt.Log.Error(trouble, "tasks", len(due))
-	}
+	d.wrote(ctx, err)
 	d.changed()
 	return wait
 }
 
-// due tells what is due and is not yet in the queue, and how long until it must be looked again. Of several due times of one task that
-// nobody saw, it is the last.
-func (d *Daemon) due(now time.Time) (due []pair, wait time.Duration) {
+// due tells what is due and is not yet in the queue, how long until it must be looked again, and by how much the clock was set back; 0: it
+// was not. Of several due times of one task that nobody saw, it is the last.
+func (d *Daemon) due(now time.Time) (due []pair, wait, back time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// What was computed for a later time says nothing, once the clock is earlier.
 	all := d.looked.IsZero() || now.Before(d.looked)
+	if !d.looked.IsZero() {
+		back = d.looked.Sub(now)
+	}
 	wait, d.looked = tick, now
 	for name, s := range d.tasks {
-		if s.last.After(now.Add(setBack)) {
-			// The clock was set back. What is due from now on is run; what was run already has its row, and is not run again.
-			d.opt.Log.Warn("the clock was set back", "task", name, "due", s.last, "now", now)
-			s.last = now
+		if by := s.last.Sub(now); by > setBack {
+			// What is due from now on is run; what was run already has its row, and is not run again.
+			back, s.last = max(back, by), now
 		}
 		if all || !s.next.IsZero() && !s.next.After(now) {
 			last, next := s.Due(now)
@@ -145,5 +150,8 @@ func (d *Daemon) due(now time.Time) (due []pair, wait time.Duration) {
 			wait = min(wait, s.next.Sub(now))
 		}
 	}
-	return due, wait
+	if back <= setBack {
+		back = 0
+	}
+	return due, wait, back
 }

@@ -24,11 +24,20 @@ func (w *worker) NextRetry(job *river.Job[work]) time.Time {
 	if task, known := w.d.task(job.Args.Task); known && task.RetryWait > 0 {
 		wait = task.RetryWait
 	}
-	return w.d.opt.Now().UTC().Add(wait << max(0, job.Attempt-1))
+	return time.Now().UTC().Add(wait << max(0, job.Attempt-1)) // by the clock that River has
 }
 
 // Work runs one row. What it returns says to River whether it is done, to be tried again, or given up.
 func (w *worker) Work(ctx context.Context, job *river.Job[work]) error {
+	w.d.begun(job.ID)
+	err := w.work(ctx, job)
+	var later *river.JobSnoozeError
+	var never *river.JobCancelError
+	w.d.told(job.ID, over{task: job.Args.Task, at: time.Now(), done: err == nil || errors.As(err, &never), again: errors.As(err, &later)})
+	return err
+}
+
+func (w *worker) work(ctx context.Context, job *river.Job[work]) error {
 	d, name := w.d, job.Args.Task
 	log := d.opt.Log.With("task", name, "due", job.Args.Due)
 	task, known := d.task(name)
