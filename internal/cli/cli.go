@@ -207,7 +207,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.flags.state, "state", "", "`FOLDER` of locks, the signer and reports")
 	flags.StringVar(&a.flags.logFile, "log-file", "", "append what is printed to `FILE` (mode 0640)")
 	root.AddCommand(
-		a.initCommand(), a.doctorCommand(), a.statusCommand(), a.serveCommand(), a.notifyCommand(), a.installCommand(), a.watchCommand(), a.reportCommand(), a.backupCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
+		a.initCommand(), a.doctorCommand(), a.statusCommand(), a.serveCommand(), a.workerCommand(), a.notifyCommand(), a.installCommand(), a.watchCommand(), a.reportCommand(), a.backupCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
 		a.drillCommand(), a.restoreCommand(), a.mirrorCommand(), a.pruneCommand(), a.pinCommand(), a.unpinCommand(), a.linkCommand(), a.policyCommand(), a.auditCommand(), a.decryptCommand(), a.importCommand(), a.keyCommand(), a.configCommand(),
 		a.completionCommand(), a.manCommand(), a.versionCommand(),
 	)

@@ -40,9 +40,8 @@ func (a *app) serveCommand() *cobra.Command {
 			"waits for what runs; a second one ends what runs, which is run again when the service is back.",
 		Example: "  holdfast serve\n  holdfast serve --tasks drills --identity /etc/holdfast-drill/identity.txt --state /var/lib/holdfast-drill",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			roles := []string{"all", "backups", "drills"}
-			if !slices.Contains(roles, tasks) {
-				return holdfast.WithHint(fmt.Errorf("%w: --tasks %q is not known", holdfast.ErrUsage, tasks), "use all, backups or drills")
+			if err := checkRole(tasks); err != nil {
+				return err
 			}
 			cfg, err := a.load(flags, false)
 			if err != nil {
@@ -58,12 +57,50 @@ func (a *app) serveCommand() *cobra.Command {
 	return cmd
 }
 
+func (a *app) workerCommand() *cobra.Command {
+	var flags config.Flags
+	var tasks, signers string
+	cmd := &cobra.Command{
+		Use: "worker", Short: "Share the work of a queue on a server with other machines", Args: cobra.NoArgs,
+		Long: "Take tasks from the queue of `service.queue`, on a PostgreSQL server, and run them as `holdfast serve` does, which must run somewhere to\n" +
+			"put there what is due. Any number of workers share the work: no two are at one task at once, and what a worker was at that died is\n" +
+			"taken over. Signals do what they do with serve.",
+		Example: "  holdfast worker --tasks drills --identity /etc/holdfast-drill/identity.txt",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkRole(tasks); err != nil {
+				return err
+			}
+			cfg, err := a.load(flags, false)
+			if err != nil {
+				return err
+			}
+			if cfg.Service.Queue.Conn == "" {
+				return holdfast.WithHint(fmt.Errorf("%w: there is no queue to share", holdfast.ErrUsage), "put service: {queue: {url: postgres://…}} into the configuration: docs/fleet.md; one machine alone needs `holdfast serve` only")
+			}
+			return a.serve(cmd.Context(), &server{app: a, flags: flags, role: tasks, signers: signers, worker: true}, cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&tasks, "tasks", "all", "what is run: all, backups (with their copies, checks and prunes), or drills (with key checks)")
+	f.StringVarP(&flags.Identity, "identity", "i", "", "`FILE` with the identity that opens backups, for drills and key checks")
+	f.StringVar(&signers, "allowed-signers", "", "`FILE` of the hosts whose backups are accepted (default: allowed_signers beside the identity)")
+	return cmd
+}
+
+func checkRole(tasks string) error {
+	if slices.Contains([]string{"all", "backups", "drills"}, tasks) {
+		return nil
+	}
+	return holdfast.WithHint(fmt.Errorf("%w: --tasks %q is not known", holdfast.ErrUsage, tasks), "use all, backups or drills")
+}
+
 // server is a running service.
 type server struct {
 	app     *app
 	flags   config.Flags
 	role    string
 	signers string
+	worker  bool // others say what is due
 	log     *slog.Logger
 	started time.Time
 	daemon  *daemon.Daemon
@@ -98,8 +135,13 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 	if err := a.eachRecord(cfg, records.Add); err != nil {
 		s.log.Error("the journal is not readable; what was missed is not made up for", "error", holdfast.Sentence(err))
 	}
+	password, err := cfg.Service.Queue.Password.Resolve(ctx)
+	if err != nil {
+		return fmt.Errorf("the queue's server: %w", err)
+	}
 	s.daemon, err = daemon.Open(ctx, daemon.Options{
 		Dir: serveDir(cfg), Workers: cfg.Service.Workers, Now: a.Now, Run: s.run, Log: s.log,
+		Server: cfg.Service.Queue.Conn, Password: password, Queues: s.queues(cfg), WorkOnly: s.worker,
 		Beside: s.beside(cfg), Interrupted: s.interrupted, Changed: s.changed,
 		Seen: func(t daemon.Task) time.Time { return records.Task(t.Job, t.Task).Attempt },
 	})
@@ -286,10 +328,13 @@ func (s *server) tasks(cfg *config.Config) []daemon.Task {
 	var all []daemon.Task
 	for _, job := range cfg.Jobs {
 		for _, task := range holdfast.Tasks() {
-			if job.Schedule.Times[task].IsZero() || !s.does(cfg, task) {
+			if job.Schedule.Times[task].IsZero() || cfg.Service.Queue.Conn == "" && !s.does(cfg, task) {
 				continue
 			}
 			t := daemon.Task{Job: job.Name, Task: task, Retries: cfg.Service.Retries, RetryWait: cfg.Service.RetryWait}
+			if cfg.Service.Queue.Conn != "" {
+				t.Queue = queueOf(job.Schedule, task)
+			}
 			t.Due = func(at time.Time) (time.Time, time.Time) { return job.Schedule.At(job.Name, task, at) }
 			t.Held = func(at time.Time) bool { return heldBack(cfg.Service, job.Schedule, at) }
 			if !task.Opens() && task != holdfast.TaskVerify {
@@ -297,6 +342,45 @@ func (s *server) tasks(cfg *config.Config) []daemon.Task {
 			}
 			all = append(all, t)
 		}
+	}
+	return all
+}
+
+// drillQueue is where what needs an identity waits, in a queue that machines share.
+const drillQueue = "drills"
+
+// queueOf is where a task waits that any machine may run, or one alone.
+func queueOf(s config.Schedule, task holdfast.Task) string {
+	switch {
+	case task.Opens():
+		return drillQueue
+	case s.Host != "":
+		return hostQueue(s.Host)
+	}
+	return ""
+}
+
+// hostQueue is that of one host; names of queues are letters, digits and dashes.
+func hostQueue(host string) string {
+	return "host-" + strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, host)
+}
+
+// queues are those that this machine works on; none: its own.
+func (s *server) queues(cfg *config.Config) []string {
+	if cfg.Service.Queue.Conn == "" {
+		return nil
+	}
+	var all []string
+	if s.role != "drills" {
+		all = append(all, "default", hostQueue(cfg.Host))
+	}
+	if s.role != "backups" && cfg.Identity != "" {
+		all = append(all, drillQueue)
 	}
 	return all
 }

@@ -34,6 +34,9 @@ const (
 
 // beside are the service's parts besides the scheduler.
 func (s *server) beside(cfg *config.Config) []daemon.Service {
+	if s.worker {
+		return []daemon.Service{&reporter{s}}
+	}
 	watcher := &watcher{server: s, metrics: metrics.New(metrics.Build{Version: s.app.Version, GoVersion: runtime.Version()})}
 	parts := []daemon.Service{&reporter{s}, watcher}
 	if cfg.Service.Listen != "" {

@@ -211,6 +211,7 @@ func keyTables() string {
 		{"The file", rootShape()},
 		{"`log`", logShape()},
 		{"`service`", serviceShape()},
+		{"`service.queue`", queueShape()},
 		{"`alarms`", alarmsShape()},
 		{"`channels.NAME` of kind `mail`", channelShapes()[ChannelMail]},
 		{"`channels.NAME` of kind `webhook`", channelShapes()[ChannelWebhook]},
@@ -317,6 +318,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"":                "%s\n",
 		"log":             "version: 1\nlog:\n  %s\n",
 		"service":         "version: 1\nservice:\n  %s\n",
+		"queue":           "version: 1\nservice:\n  queue:\n    %s\n",
 		"alarms":          "version: 1\nalarms:\n  %s\n",
 		"schedule":        "version: 1\njobs:\n  j:\n    schedule:\n      %s\n",
 		"objectives":      "version: 1\njobs:\n  j:\n    objectives:\n      %s\n",
@@ -346,7 +348,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	shapes := []*shape{rootShape(), logShape(), auditShape(), keyShape(), postgresShape(), sqliteShape(), filesShape(),
 		localStoreShape(), s3StoreShape(), sftpStoreShape(), rsyncStoreShape(),
 		rootPathShape(), jobShape(), keepShape(), keepStoreShape(), ruleShape(), drillShape(), assertionShape(), hooksShape(), backupHooksShape(), restoreHooksShape(), hookShape(),
-		healthShape(), pageShape(), serviceShape(), scheduleShape(), objectivesShape(), alarmsShape()}
+		healthShape(), pageShape(), serviceShape(), scheduleShape(), objectivesShape(), alarmsShape(), queueShape()}
 	for kind, shape := range channelShapes() {
 		wrap[shape.name] = "version: 1\nchannels:\n  c:\n    kind: " + kind + "\n    %s\n"
 		shapes = append(shapes, shape)

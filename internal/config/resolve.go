@@ -641,6 +641,7 @@ func strangers(environ []string, c *Config) []string {
 			referred[ref.env] = true
 		}
 	}
+	referred[c.Service.Queue.Password.env] = true
 	for _, channel := range c.Channels {
 		for _, ref := range []SecretRef{channel.URL, channel.Password, channel.Token, channel.Topic, channel.Sign, channel.Authorization} {
 			referred[ref.env] = true

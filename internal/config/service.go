@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -22,11 +23,19 @@ type Service struct {
 	Zone      *time.Location // of schedules without one of their own
 	Windows   []schedule.Window
 	Paused    bool
+	Queue     Queue
+}
+
+// Queue is the server whose queue several machines share. Its zero value is the machine's own queue.
+type Queue struct {
+	Conn     string // a connection text of PostgreSQL, without any password
+	Password SecretRef
 }
 
 // Schedule says when what of a job is due.
 type Schedule struct {
-	Given   bool // nothing is ever due of a job that says nothing
+	Given   bool   // nothing is ever due of a job that says nothing
+	Host    string // that alone makes its backups, where machines share a queue; "": any of them
 	Zone    *time.Location
 	Jitter  time.Duration // everything is later by less than this, always by the same for one due time
 	Windows []schedule.Window
@@ -48,6 +57,14 @@ func serviceShape() *shape {
 		{name: "zone", form: formText, fallback: "local", example: "Europe/Berlin", doc: "Time zone of the schedules, by its name, or local for the server's."},
 		{name: "windows", form: formTexts, fallback: "none", example: `["0 22 * * sat for 6h"]`, doc: "Maintenance windows: nothing is started in them. What was due then is made up for once, when the window ends."},
 		{name: "paused", form: formFlag, fallback: "false", doc: "Start nothing at all. Alarms go on."},
+		{name: "queue", form: formSection, shape: queueShape(), doc: "The server of a queue that several machines share: see [fleet.md](fleet.md). Without it each machine has its own."},
+	}}
+}
+
+func queueShape() *shape {
+	return &shape{name: "queue", doc: "A database of PostgreSQL that keeps the queue of several machines.", fields: []field{
+		{name: "url", form: formText, needed: true, example: "postgres://holdfast@db1/holdfast?sslmode=verify-full", doc: "Connection URL or keyword/value text, without a password. The role must be able to make tables there."},
+		{name: "password", form: formSecret, example: "{file: /etc/holdfast/queue-password}", doc: "The role's password."},
 	}}
 }
 
@@ -81,6 +98,7 @@ func scheduleShape() *shape {
 		s.fields = append(s.fields, field{name: string(task), form: formText, fallback: fallback, example: `"0 2 * * *"`, doc: doc})
 	}
 	s.fields = append(s.fields,
+		field{name: "host", form: formText, fallback: "any", example: "web1", doc: "The host (by its name in the configuration) that alone runs what needs the sources, where several machines share a queue."},
 		field{name: "zone", form: formText, fallback: "service.zone", example: "Europe/Berlin", doc: "Time zone of these times, by its name, or local for the server's."},
 		field{name: "jitter", form: formSpan, fallback: "0s", doc: "Everything is later by less than this, so that many hosts do not all begin at once. For one time it is always the same."},
 		field{name: "windows", form: formTexts, fallback: "none", example: `["0 22 * * sat for 6h"]`, doc: "Maintenance windows of this job."},
@@ -120,7 +138,27 @@ func (r *reader) readService(s *section) Service {
 	s.zone("zone", true, &service.Zone)
 	service.Windows = s.windows("windows")
 	s.flag("paused", &service.Paused)
+	if node, _, found := s.value("queue"); found {
+		if queue := r.section(node, "service.queue", queueShape()); queue != nil {
+			r.readQueue(queue, &service.Queue)
+		}
+	}
 	return service
+}
+
+func (r *reader) readQueue(s *section, into *Queue) {
+	s.one("url", "text", func(text string, _ field) error {
+		c, err := parseConn(text)
+		if err != nil {
+			return err
+		}
+		if !c.password.IsZero() {
+			return errors.New("holds a password; take it out and refer to it: password: {env: NAME} or {file: PATH}")
+		}
+		into.Conn = c.text
+		return nil
+	})
+	s.secret("password", &into.Password)
 }
 
 func (r *reader) readSchedule(s *section, j *draftJob) {
@@ -137,6 +175,7 @@ func (r *reader) readSchedule(s *section, j *draftJob) {
 			return nil
 		})
 	}
+	s.text("host", &into.Host)
 	s.zone("zone", true, &into.Zone)
 	s.span("jitter", &into.Jitter)
 	into.Windows = s.windows("windows")
@@ -236,6 +275,8 @@ func (s *settings) service(v Service) {
 	if v.Paused {
 		s.add("service.paused", "true")
 	}
+	s.given("service.queue.url", v.Queue.Conn)
+	s.given("service.queue.password", v.Queue.Password.String())
 }
 
 func zoneName(zone *time.Location) string {
@@ -262,6 +303,7 @@ func (s *settings) schedule(path string, v Schedule) {
 	for _, task := range holdfast.Tasks() {
 		s.add(path+string(task), v.Times[task].String())
 	}
+	s.given(path+"host", v.Host)
 	s.add(path+"zone", zoneName(v.Zone))
 	s.span(path+"jitter", v.Jitter)
 	s.given(path+"windows", windowsText(v.Windows))

@@ -8,7 +8,6 @@ package daemon
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -34,10 +32,18 @@ type Service interface {
 // Options say how a daemon works. All but Beside, Seen, Interrupted and Changed must be given.
 type Options struct {
 	Dir     string // made with mode 0700; one daemon at a time works in it
-	Workers int    // runs at once
-	Now     func() time.Time
-	Run     Runner
-	Log     *slog.Logger
+	Workers int    // runs at once, of each queue
+	// Server is the database that daemons on many machines share: a connection text of PostgreSQL, without a password. "": the queue is a
+	// file in Dir, for this daemon alone.
+	Server   string
+	Password holdfast.Secret // of Server
+	// Queues are those that this daemon works on; none: the default one.
+	Queues []string
+	// WorkOnly leaves it to others to put into the queue what is due.
+	WorkOnly bool
+	Now      func() time.Time
+	Run      Runner
+	Log      *slog.Logger
 	// Beside are started first and stopped last, so that whoever watches sees the runs end.
 	Beside []Service
 	// Seen tells when a task was last tried, as other records have it, for a queue that is new; zero: not known.
@@ -48,13 +54,22 @@ type Options struct {
 	Changed func()
 }
 
+func (o Options) queues() []string {
+	if len(o.Queues) == 0 {
+		return []string{defaultQueue}
+	}
+	return o.Queues
+}
+
 // Daemon schedules and runs.
 type Daemon struct {
 	opt    Options
 	lock   *os.File
 	data   *database
-	client *river.Client[*sql.Tx]
+	client rows
 	wake   chan struct{} // a new plan, or something ended
+
+	letting errgroup.Group // locks that are let go
 
 	mu      sync.Mutex // guards what follows
 	tasks   map[string]*scheduled
@@ -125,45 +140,64 @@ func Holds(dir string) (bool, error) {
 
 func (d *Daemon) start(ctx context.Context) error {
 	var err error
-	if d.data, err = embedded(ctx, d.opt.Dir, d.opt.Now()); err != nil {
+	if d.opt.Server == "" {
+		d.data, err = embedded(ctx, d.opt.Dir, d.opt.Now())
+	} else {
+		d.data, err = onServer(ctx, d.opt.Server, d.opt.Password)
+	}
+	if err != nil {
 		return err
 	}
 	if d.data.moved != "" {
 		d.opt.Log.Error("the queue's database was damaged and was begun anew; what is due follows from the schedule", "aside", d.data.moved)
 	}
-	if d.client, err = d.data.client(d.opt, &worker{d: d}, d.suspects); err != nil {
+	if d.client, err = d.data.newClient(d.opt, &worker{d: d}, d.suspects); err != nil {
 		return fmt.Errorf("open the queue: %w", err)
 	}
 	rows, err := unfinished(ctx, d.client)
 	if err != nil {
 		return fmt.Errorf("read the queue: %w", err)
 	}
-	var left []ended
 	for _, row := range rows {
 		args, err := argsOf(row)
 		if err != nil {
 			return fmt.Errorf("read the queue: row %d: %w", row.ID, err)
 		}
 		d.open[args.Task]++
-		if row.State != rivertype.JobStateRunning {
-			continue
-		}
-		// Nobody else works in this folder: whoever ran it is gone.
-		left = append(left, ended{JobRow: row})
-		if row.Attempt >= row.MaxAttempts {
-			d.open[args.Task]--
-		}
-		d.opt.Log.Warn("a run was interrupted by the end of its process", "task", args.Task, "due", args.Due, "attempt", row.Attempt, "of", row.MaxAttempts)
-		if d.opt.Interrupted != nil {
-			run := Run{Due: args.Due, Attempt: row.Attempt, Task: parseName(args.Task)}
-			if row.AttemptedAt != nil {
-				run.Began = *row.AttemptedAt
+	}
+	if d.data.shared {
+		return nil // others may be at it: the sweeper finds out
+	}
+	// Nobody else works in this folder: whoever ran something is gone.
+	for _, row := range rows {
+		if row.State == rivertype.JobStateRunning {
+			if err := d.giveBack(ctx, row); err != nil {
+				return fmt.Errorf("mark what was interrupted: %w", err)
 			}
-			d.opt.Interrupted(run)
 		}
 	}
-	if err := d.data.giveBack(ctx, left); err != nil {
-		return fmt.Errorf("mark what was interrupted: %w", err)
+	return nil
+}
+
+// giveBack marks a row whose process is gone, and tells of it.
+func (d *Daemon) giveBack(ctx context.Context, row *rivertype.JobRow) error {
+	args, err := argsOf(row)
+	if err != nil {
+		return err
+	}
+	if err := d.data.giveBack(ctx, []ended{{JobRow: row}}); err != nil {
+		return err
+	}
+	if row.Attempt >= row.MaxAttempts {
+		d.finished(args.Task)
+	}
+	d.opt.Log.Warn("a run was interrupted by the end of its process", "task", args.Task, "due", args.Due, "attempt", row.Attempt, "of", row.MaxAttempts)
+	if d.opt.Interrupted != nil {
+		run := Run{Due: args.Due, Attempt: row.Attempt, Task: parseName(args.Task)}
+		if row.AttemptedAt != nil {
+			run.Began = *row.AttemptedAt
+		}
+		d.opt.Interrupted(run)
 	}
 	return nil
 }
@@ -172,7 +206,7 @@ func (d *Daemon) start(ctx context.Context) error {
 func (d *Daemon) Close() error {
 	var err error
 	if d.data != nil {
-		err = d.data.db.Close()
+		err = d.data.close()
 	}
 	return errors.Join(err, d.lock.Close())
 }
@@ -206,18 +240,26 @@ func (d *Daemon) work(ctx context.Context, abort, failed <-chan struct{}) error 
 	}
 	scheduling, stop := context.WithCancel(ctx)
 	defer stop()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		d.schedule(scheduling)
-	}()
+	var loops errgroup.Group
+	if !d.opt.WorkOnly {
+		loops.Go(func() error {
+			d.schedule(scheduling)
+			return nil
+		})
+	}
+	if d.data.shared {
+		loops.Go(func() error {
+			d.sweep(scheduling)
+			return nil
+		})
+	}
 	select {
 	case <-ctx.Done():
 	case <-abort:
 	case <-failed:
 	}
 	stop()
-	<-ended
+	_ = loops.Wait() // no loop fails
 	if n := d.Status().Busy; n > 0 {
 		d.opt.Log.Info("waiting for what runs", "runs", n)
 	}
@@ -230,6 +272,7 @@ func (d *Daemon) work(ctx context.Context, abort, failed <-chan struct{}) error 
 		case <-soft.Done():
 		}
 	}()
+	defer func() { _ = d.letting.Wait() }() // none of them fails
 	if err := d.client.Stop(soft); err != nil {
 		d.opt.Log.Warn("ending what runs")
 		if err := d.client.StopAndCancel(context.WithoutCancel(ctx)); err != nil {

@@ -11,13 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"holdfast"
 	"holdfast/internal/daemon"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bed is a daemon's surroundings: a folder that outlives daemons, a clock that may be set, and what was run.
 type bed struct {

@@ -5,10 +5,36 @@ import (
 	"sync"
 )
 
-// locks keep tasks apart that must not run at once.
+// locks keep apart what must not run at once.
 type locks interface {
-	// try takes a lock if it is free. It is released with the function that is returned; nil: somebody else has it.
-	try(ctx context.Context, name string) (release func(), err error)
+	// try takes all the locks, or none when somebody else has one of them: nil.
+	try(ctx context.Context, names ...string) (*grip, error)
+}
+
+// grip is a hold of locks.
+type grip struct {
+	release func()
+	lost    <-chan struct{} // closed when they are held no longer; nil: that cannot be
+}
+
+// watch calls gone when the hold is lost. The function that it returns ends that, and returns when it has.
+func (g *grip) watch(gone func()) (end func()) {
+	if g.lost == nil {
+		return func() {}
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-g.lost:
+			gone()
+		case <-done:
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
 }
 
 // ownLocks are those of a queue that one process has for itself.
@@ -19,16 +45,22 @@ type ownLocks struct {
 
 func newOwnLocks() *ownLocks { return &ownLocks{held: map[string]bool{}} }
 
-func (l *ownLocks) try(_ context.Context, name string) (func(), error) {
+func (l *ownLocks) try(_ context.Context, names ...string) (*grip, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.held[name] {
-		return nil, nil
+	for _, name := range names {
+		if l.held[name] {
+			return nil, nil
+		}
 	}
-	l.held[name] = true
-	return func() {
+	for _, name := range names {
+		l.held[name] = true
+	}
+	return &grip{release: func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		delete(l.held, name)
-	}, nil
+		for _, name := range names {
+			delete(l.held, name)
+		}
+	}}, nil
 }

@@ -44,13 +44,32 @@ const (
 	mostRows = 10_000
 )
 
-// database is where the queue is kept.
+// database is where the queue is kept: a file of this process alone, or a server that many share.
 type database struct {
-	db     *sql.DB
-	driver riverdriver.Driver[*sql.Tx]
+	db     *sql.DB // for our own table
+	exec   riverdriver.Executor
+	client func(*river.Config) (rows, error)
 	locks  locks
 	poll   time.Duration
-	moved  string // where a damaged database was put aside; "" when there was none
+	shared bool
+	moved  string // where a damaged file was put aside; "" when there was none
+	close  func() error
+}
+
+// rows is what of River's client is used, whose type depends on the database.
+type rows interface {
+	Start(ctx context.Context) error
+	Stop(ctx context.Context) error
+	StopAndCancel(ctx context.Context) error
+	InsertMany(ctx context.Context, params []river.InsertManyParams) ([]*rivertype.JobInsertResult, error)
+	JobList(ctx context.Context, params *river.JobListParams) (*river.JobListResult, error)
+	JobGet(ctx context.Context, id int64) (*rivertype.JobRow, error)
+	JobRetry(ctx context.Context, id int64) (*rivertype.JobRow, error)
+}
+
+// clientOn makes River's client on a driver.
+func clientOn[T any](driver riverdriver.Driver[T]) func(*river.Config) (rows, error) {
+	return func(config *river.Config) (rows, error) { return river.NewClient(driver, config) }
 }
 
 // embedded opens the queue's own SQLite file in dir, whose lock is held. A file that is damaged is put aside and begun anew: what is due
@@ -108,9 +127,10 @@ func openSQLite(ctx context.Context, path string) (*database, error) {
 		return nil, fmt.Errorf("open the queue: %w", err)
 	}
 	db.SetMaxOpenConns(1) // SQLite has one writer; more connections would only meet each other's locks
+	driver := riversqlite.New(db)
 	// What this process puts into the queue is fetched at once; only what waited for its next try must be looked for.
-	d := &database{db: db, driver: riversqlite.New(db), locks: newOwnLocks(), poll: 5 * time.Second}
-	err = d.prepare(ctx)
+	d := &database{db: db, exec: driver.GetExecutor(), client: clientOn(driver), locks: newOwnLocks(), poll: 5 * time.Second, close: db.Close}
+	err = d.prepare(ctx, func() error { return migrate(ctx, driver) })
 	if err == nil {
 		err = d.unlead(ctx)
 	}
@@ -128,7 +148,7 @@ func (d *database) unlead(ctx context.Context) error {
 }
 
 // prepare checks the file and brings its tables to what this version needs.
-func (d *database) prepare(ctx context.Context) error {
+func (d *database) prepare(ctx context.Context, migrate func() error) error {
 	var whole string
 	if err := d.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&whole); err != nil {
 		return err
@@ -136,30 +156,40 @@ func (d *database) prepare(ctx context.Context) error {
 	if whole != "ok" {
 		return fmt.Errorf("%w: %s", errDamaged, whole)
 	}
-	return d.migrate(ctx)
+	if err := migrate(); err != nil {
+		return err
+	}
+	return d.makeTable(ctx)
 }
 
-func (d *database) migrate(ctx context.Context) error {
-	migrator, err := rivermigrate.New(d.driver, &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
+func migrate[T any](ctx context.Context, driver riverdriver.Driver[T]) error {
+	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
-	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
-		return err
-	}
-	_, err = d.db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS holdfast_due (task text PRIMARY KEY, due bigint NOT NULL)")
+	_, err = migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
 	return err
 }
 
-// client makes River's client for runs by do. What goes wrong with the database is told to suspects.
-func (d *database) client(opt Options, do *worker, suspects func(string)) (*river.Client[*sql.Tx], error) {
+// makeTable makes the table of what was put into the queue last.
+func (d *database) makeTable(ctx context.Context) error {
+	_, err := d.db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS holdfast_due (task text PRIMARY KEY, due bigint NOT NULL)")
+	return err
+}
+
+// newClient makes River's client for runs by do. What goes wrong with the database is told to suspects.
+func (d *database) newClient(opt Options, do *worker, suspects func(string)) (rows, error) {
 	workers := river.NewWorkers()
 	if err := river.AddWorkerSafely(workers, do); err != nil {
 		return nil, err
 	}
-	return river.NewClient(d.driver, &river.Config{
+	queues := map[string]river.QueueConfig{}
+	for _, name := range opt.queues() {
+		queues[name] = river.QueueConfig{MaxWorkers: opt.Workers}
+	}
+	return d.client(&river.Config{
 		FetchPollInterval:           d.poll,
-		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: opt.Workers}},
+		Queues:                      queues,
 		Workers:                     workers,
 		Logger:                      slog.New(quieter{opt.Log.With("part", "queue").Handler(), suspects}),
 		JobTimeout:                  -1,
@@ -189,13 +219,13 @@ func (d *database) lastDue(ctx context.Context) (map[string]time.Time, error) {
 
 // insert puts what is due into the queue, and then takes down that it did: a crash between the two puts it there again, where its key is
 // already. It returns the names of those that were not there: what was run before the clock was set back is not run again.
-func (d *database) insert(ctx context.Context, client *river.Client[*sql.Tx], due []pair) ([]string, error) {
+func (d *database) insert(ctx context.Context, client rows, due []pair) ([]string, error) {
 	rows := make([]river.InsertManyParams, len(due))
 	for i, p := range due {
 		rows[i] = river.InsertManyParams{
 			Args: work{Task: p.task.Name(), Due: p.due.UTC()},
 			InsertOpts: &river.InsertOpts{
-				Priority: priority(p.task.Task), MaxAttempts: p.task.Retries + 1,
+				Queue: p.task.queue(), Priority: priority(p.task.Task), MaxAttempts: p.task.Retries + 1,
 				UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: rivertype.JobStates()},
 			},
 		}
@@ -232,7 +262,7 @@ func setDue(ctx context.Context, on execer, task string, due time.Time) error {
 }
 
 // unfinished lists the rows that are still to be done, or are being done.
-func unfinished(ctx context.Context, client *river.Client[*sql.Tx]) ([]*rivertype.JobRow, error) {
+func unfinished(ctx context.Context, client rows) ([]*rivertype.JobRow, error) {
 	list, err := client.JobList(ctx, river.NewJobListParams().First(mostRows).States(
 		rivertype.JobStateAvailable, rivertype.JobStateRetryable, rivertype.JobStateRunning, rivertype.JobStateScheduled))
 	if err != nil {
@@ -242,7 +272,7 @@ func unfinished(ctx context.Context, client *river.Client[*sql.Tx]) ([]*rivertyp
 }
 
 // hurry makes ready what waits for a time that is far off only because the clock was set back. What waits for its next try is tried early.
-func (d *database) hurry(ctx context.Context, client *river.Client[*sql.Tx], now time.Time) error {
+func (d *database) hurry(ctx context.Context, client rows, now time.Time) error {
 	if err := d.unlead(ctx); err != nil {
 		return err
 	}
@@ -302,7 +332,7 @@ func (d *database) giveBack(ctx context.Context, rows []ended) error {
 		params.ScheduledAt = append(params.ScheduledAt, now)
 		params.State = append(params.State, string(state))
 	}
-	_, err := d.driver.GetExecutor().JobRescueMany(ctx, &params)
+	_, err := d.exec.JobRescueMany(ctx, &params)
 	return err
 }
 

@@ -83,11 +83,14 @@ func (d *Daemon) look(ctx context.Context) time.Duration {
 	d.examine(ctx)
 	now := d.opt.Now()
 	due, wait, back := d.due(now)
-	if back > 0 {
+	if back > 0 && !d.data.shared {
 		d.opt.Log.Warn("the clock was set back", "seconds", back.Seconds(), "now", now)
 		if err := d.data.hurry(ctx, d.client, now); err != nil && ctx.Err() == nil {
 			d.opt.Log.Error("what waits may wait for as long as the clock was set back", "error", holdfast.Sentence(err))
 		}
+	}
+	if len(due) > 0 && d.data.shared {
+		due = d.notElsewhere(ctx, due)
 	}
 	if len(due) == 0 {
 		return wait
@@ -119,6 +122,24 @@ func (d *Daemon) look(ctx context.Context) time.Duration {
 	return wait
 }
 
+// notElsewhere leaves out what others have put into the queue, or are still at.
+func (d *Daemon) notElsewhere(ctx context.Context, due []pair) []pair {
+	rows, err := unfinished(ctx, d.client)
+	if err != nil {
+		return due // what is wrong is told when it is inserted
+	}
+	open := map[string]int{}
+	for _, row := range rows {
+		if args, err := argsOf(row); err == nil {
+			open[args.Task]++
+		}
+	}
+	d.mu.Lock()
+	d.open = open
+	d.mu.Unlock()
+	return slices.DeleteFunc(due, func(p pair) bool { return open[p.task.Name()] > 0 })
+}
+
 // due tells what is due and is not yet in the queue, how long until it must be looked again, and by how much the clock was set back; 0: it
 // was not. Of several due times of one task that nobody saw, it is the last.
 func (d *Daemon) due(now time.Time) (due []pair, wait, back time.Duration) {
@@ -139,7 +160,7 @@ func (d *Daemon) due(now time.Time) (due []pair, wait, back time.Duration) {
 			last, next := s.Due(now)
 			s.next = next
 			if last.After(s.last) {
-				if d.open[name] == 0 && (s.Held == nil || !s.Held(now)) {
+				if (d.data.shared || d.open[name] == 0) && (s.Held == nil || !s.Held(now)) {
 					due = append(due, pair{s.Task, last})
 				} else {
 					s.next = now // what is held, or still at it, is looked at again

@@ -1,8 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"time"
+
+	"github.com/riverqueue/river"
 
 	"holdfast"
 )
@@ -16,12 +19,18 @@ type Task struct {
 	Due func(at time.Time) (last, next time.Time)
 	// Held reports whether nothing may be started now: a pause, a maintenance window. nil: never.
 	Held func(at time.Time) bool
+	// Queue is where the task waits, of which daemons choose; "" is one that is called default.
+	Queue string
 	// Alone is what tasks share that never run at once, on any machine of the queue. "" runs beside everything.
 	Alone string
 	// Retries is how often a run that failed is tried again, the first time after RetryWait, and each further time after twice as long.
 	Retries   int
 	RetryWait time.Duration
 }
+
+const defaultQueue = river.QueueDefault
+
+func (t Task) queue() string { return cmp.Or(t.Queue, defaultQueue) }
 
 // Name is what the queue calls the task.
 func (t Task) Name() string { return string(t.Job) + "/" + string(t.Task) }

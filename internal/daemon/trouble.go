@@ -44,6 +44,9 @@ func (d *Daemon) examine(ctx context.Context) {
 			d.opt.Log.Warn("the queue had trouble", "error", suspect)
 		}
 	}
+	if d.data.shared {
+		return // another machine may run by now what this one could not tell of: the sweeper sees who holds what
+	}
 	if err := d.settle(ctx); err != nil && ctx.Err() == nil {
 		d.opt.Log.Error("the queue cannot be put right", "error", holdfast.Sentence(err))
 	}

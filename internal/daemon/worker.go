@@ -41,6 +41,9 @@ func (w *worker) work(ctx context.Context, job *river.Job[work]) error {
 	d, name := w.d, job.Args.Task
 	log := d.opt.Log.With("task", name, "due", job.Args.Due)
 	task, known := d.task(name)
+	if !known && d.data.shared {
+		return river.JobSnooze(time.Minute) // another machine may have it in its configuration
+	}
 	if !known {
 		d.finished(name)
 		log.Warn("left out: the configuration has no such task any more")
@@ -49,19 +52,34 @@ func (w *worker) work(ctx context.Context, job *river.Job[work]) error {
 	if task.Held != nil && task.Held(d.opt.Now()) {
 		return river.JobSnooze(tick)
 	}
-	if task.Alone != "" {
-		release, err := d.data.locks.try(ctx, task.Alone)
-		if err != nil {
-			return err
-		}
-		if release == nil {
-			return river.JobSnooze(busyWait)
-		}
-		defer release()
+	grip, err := d.data.locks.try(ctx, d.exclusive(task, job.ID)...)
+	if err != nil {
+		log.Error("its lock cannot be had", "error", sentence(err))
+		return river.JobSnooze(busyWait)
 	}
+	if grip == nil {
+		return river.JobSnooze(busyWait)
+	}
+	defer d.letGo(grip, job)
+	if d.data.shared {
+		mine, err := d.stillMine(ctx, job)
+		if err != nil || !mine {
+			return errGivenBack
+		}
+	}
+	running, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer grip.watch(func() { cancel(errLockLost) })()
 	run := Run{Task: task, Due: job.Args.Due, Attempt: job.Attempt, Began: d.opt.Now()}
 	d.began(name, run)
-	outcome, err := d.opt.Run(ctx, run)
+	outcome, err := d.opt.Run(running, run)
+	if errors.Is(context.Cause(running), errLockLost) {
+		log.Warn("the queue's server could not be reached; the run was ended")
+		if err := d.afterLoss(ctx, job); err != nil {
+			d.ended(name, false)
+			return err
+		}
+	}
 	last := job.Attempt >= job.MaxAttempts
 	again := outcome == Busy || outcome == Cancelled || outcome == Failed && !last
 	d.ended(name, again)

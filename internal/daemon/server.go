@@ -1,0 +1,269 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
+
+	"holdfast"
+)
+
+const (
+	// beat is how often the connection that holds a lock is asked whether it still stands, and how long it may take to answer.
+	beat = 10 * time.Second
+	// sweepEvery is how often rows are looked for whose process is gone.
+	sweepEvery = 15 * time.Second
+	// settled is how often it is looked whether what a run came to is written.
+	settled = 50 * time.Millisecond
+	// young is how long after it was fetched a row may be without its lock.
+	young = 20 * time.Second
+)
+
+var (
+	errLockLost  = errors.New("the connection to the queue's server broke, and with it the lock on this run")
+	errGivenBack = errors.New("the run was given back meanwhile, because it had no lock")
+)
+
+// onServer opens a queue on a PostgreSQL server that daemons on many machines share.
+func onServer(ctx context.Context, server string, password holdfast.Secret) (*database, error) {
+	config, err := pgxpool.ParseConfig(server)
+	if err != nil {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: the queue's server: the connection text is not readable", holdfast.ErrUsage), "write service.queue.url as postgres://user@host/database")
+	}
+	if !password.IsZero() {
+		config.ConnConfig.Password = password.Reveal()
+	}
+	config.ConnConfig.RuntimeParams["application_name"] = "holdfast queue"
+	// A machine that vanishes must not keep its locks for the hours that TCP would wait.
+	for name, value := range map[string]string{"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"} {
+		config.ConnConfig.RuntimeParams[name] = value
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	driver := riverpgxv5.New(pool)
+	db := stdlib.OpenDBFromPool(pool)
+	d := &database{
+		db: db, exec: driver.GetExecutor(), client: clientOn(driver), locks: &serverLocks{config.ConnConfig}, poll: time.Second, shared: true,
+		close: func() error {
+			err := db.Close()
+			pool.Close()
+			return err
+		},
+	}
+	// Two machines that start at once would both make the tables.
+	grip, err := waitFor(ctx, d.locks, "tables")
+	if err == nil {
+		err = errors.Join(migrate(ctx, driver), d.makeTable(ctx))
+		grip.release()
+	}
+	if err != nil {
+		return nil, errors.Join(unreachable(err), d.close())
+	}
+	return d, nil
+}
+
+func unreachable(err error) error {
+	return holdfast.WithHint(fmt.Errorf("open the queue on its server: %w", err), "look at service.queue, and whether the server is up")
+}
+
+// waitFor tries to get a lock until it does.
+func waitFor(ctx context.Context, l locks, name string) (*grip, error) {
+	for {
+		grip, err := l.try(ctx, name)
+		if err != nil || grip != nil {
+			return grip, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// serverLocks are advisory locks of a PostgreSQL server, each hold on a connection of its own: it ends with the connection, whatever became
+// of the machine, so that there is no stale lock (https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS).
+type serverLocks struct{ config *pgx.ConnConfig }
+
+func (l *serverLocks) try(ctx context.Context, names ...string) (*grip, error) {
+	conn, err := pgx.ConnectConfig(ctx, l.config.Copy())
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		var got bool
+		err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtextextended($1, 4711))", "holdfast/"+name).Scan(&got)
+		if err != nil || !got {
+			return nil, errors.Join(err, closeConn(conn))
+		}
+	}
+	lost, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(beat)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+			}
+			asking, cancel := context.WithTimeout(context.Background(), beat)
+			err := conn.Ping(asking)
+			cancel()
+			if err != nil {
+				close(lost)
+				return
+			}
+		}
+	}()
+	return &grip{lost: lost, release: func() {
+		close(done)
+		<-ended
+		_ = closeConn(conn) // the server lets go of the locks of a connection that broke, too
+	}}, nil
+}
+
+func closeConn(conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(context.Background(), beat)
+	defer cancel()
+	return conn.Close(ctx)
+}
+
+// rowLock is the lock that whoever runs a row holds.
+func rowLock(id int64) string { return "row/" + strconv.FormatInt(id, 10) }
+
+// exclusive are the locks that a run of a row needs.
+func (d *Daemon) exclusive(task Task, id int64) []string {
+	var names []string
+	if task.Alone != "" {
+		names = append(names, "alone/"+task.Alone)
+	}
+	if d.data.shared {
+		names = append(names, rowLock(id))
+	}
+	return names
+}
+
+// stillMine reports whether a row is still the try that was fetched: between fetching it and getting its lock another machine may have taken it
+// for one whose process is gone.
+func (d *Daemon) stillMine(ctx context.Context, job *river.Job[work]) (bool, error) {
+	row, err := d.client.JobGet(ctx, job.ID)
+	if err != nil {
+		return false, err
+	}
+	return row.State == rivertype.JobStateRunning && row.Attempt == job.Attempt, nil
+}
+
+// letGo releases the locks of a run that has ended. What it came to is written a moment after its work returned: until then a lock that is free
+// would say that its process is gone.
+func (d *Daemon) letGo(g *grip, job *river.Job[work]) {
+	if !d.data.shared {
+		g.release()
+		return
+	}
+	d.letting.Go(func() error {
+		defer g.release()
+		ctx, cancel := context.WithTimeout(context.Background(), young)
+		defer cancel()
+		for {
+			if mine, err := d.stillMine(ctx, job); err != nil || !mine {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(settled):
+			}
+		}
+	})
+}
+
+// afterLoss waits, after the lock on a run was lost and the run has ended, until its row is this try's again, or nobody's: what is said of a
+// row that another machine runs by now would end that run.
+func (d *Daemon) afterLoss(ctx context.Context, job *river.Job[work]) error {
+	grip, err := waitFor(ctx, tolerant{d.data.locks}, rowLock(job.ID))
+	if err != nil {
+		return err
+	}
+	defer grip.release()
+	mine, err := d.stillMine(ctx, job)
+	if err != nil {
+		return err
+	}
+	if !mine {
+		return errGivenBack
+	}
+	return nil
+}
+
+// tolerant are locks of a server that may be away for a while.
+type tolerant struct{ locks }
+
+func (t tolerant) try(ctx context.Context, names ...string) (*grip, error) {
+	grip, err := t.locks.try(ctx, names...)
+	if ctx.Err() == nil {
+		err = nil
+	}
+	return grip, err
+}
+
+// sweep gives back rows whose process is gone, on whichever machine it was.
+func (d *Daemon) sweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := d.sweepOnce(ctx); err != nil && ctx.Err() == nil {
+			d.opt.Log.Error("what others left unfinished is not known", "error", holdfast.Sentence(err))
+		}
+	}
+}
+
+func (d *Daemon) sweepOnce(ctx context.Context) error {
+	list, err := d.client.JobList(ctx, river.NewJobListParams().First(mostRows).States(rivertype.JobStateRunning))
+	if err != nil {
+		return err
+	}
+	for _, row := range list.Jobs {
+		if row.AttemptedAt == nil || d.opt.Now().Sub(*row.AttemptedAt) < young {
+			continue
+		}
+		if err := d.sweepRow(ctx, row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepRow gives a row back if nobody holds its lock.
+func (d *Daemon) sweepRow(ctx context.Context, row *rivertype.JobRow) error {
+	grip, err := d.data.locks.try(ctx, rowLock(row.ID))
+	if err != nil || grip == nil {
+		return err
+	}
+	defer grip.release()
+	now, err := d.client.JobGet(ctx, row.ID)
+	if err != nil {
+		return err
+	}
+	if now.State != rivertype.JobStateRunning || now.Attempt != row.Attempt {
+		return nil
+	}
+	return d.giveBack(ctx, now)
+}
