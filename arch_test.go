@@ -78,6 +78,7 @@ var testOnly = map[string]bool{
 	"cmd/sampleapp":                  true,
 	"bench/cmd/measure":              true,
 	"bench/cmd/manybackups":          true,
+	"bench/cmd/history":              true,
 }
 
 const testOnlyFloor = 5

@@ -11,6 +11,7 @@
 # OLD           how many old dumps `import` records (5000, gzip, 64 kB each); 0 leaves it out
 # OFFSITE       size of what is streamed to S3 and mirrored, on loopback (1GB); 0 leaves it out
 # LISTED        how many backups are listed from S3 (5000)
+# SERVICE       0 leaves out the service (bench/service.sh), which takes nine minutes
 # PEERS         0 leaves out gzip|gpg, zstd|age and the plain restore
 # WORK          folder for the server, the outputs and the store (default: one under /var/tmp, removed in the end)
 # HOLDFAST      the binary to measure (default bin/holdfast)
@@ -224,6 +225,8 @@ if [[ $offsite != 0 ]]; then
   rclone copy --transfers 16 "$work/listed" bench:bench/listed
   for round in $(seq "$runs"); do
     measure list "holdfast list, $listed backups in S3" "$round" -- "${plainly[@]}" list --store "$(place listed)"
+    # It ends with 3: nothing of it was ever drilled.
+    measure watch "holdfast watch --once, $listed backups in S3 (at most 5 s)" "$round" -- bash -c '"$@" || (($? == 3))' watch "${plainly[@]}" watch --once --store "$(place listed)"
   done
 fi
 decision=$(go test ./internal/retention -run '^$' -bench Decide10000 -count "$runs" | sed -nE 's/^BenchmarkDecide10000\S*\s+\S+\s+([0-9]+) ns.*/\1/p' | sort -n | awk '{printf "%s%d ms", sep, $1 / 1e6; sep = ", "}')
@@ -248,3 +251,7 @@ printf 'Sample of %s, %s small files of %s; %s CPUs (%s), kernel %s, %s; %s\n\n'
   -ratio 'small files: holdfast / tar, zstd and age, time (at most 1.3)=holdfast backup of the files=tar | zstd -1 -T2 | age'
 printf '\nA decision over 10,000 backups in each of three stores (at most 100 ms for 10,000): %s\n' "$decision"
 printf 'bin/holdfast: %s bytes, %s\n' "$(stat -c %s "$holdfast")" "$(file -b "$holdfast" 2>/dev/null | grep -o 'statically linked' || echo 'linkage not known')"
+if [[ ${SERVICE:-1} != 0 ]]; then
+  printf '\n### The service\n\n'
+  HOLDFAST=$holdfast bench/service.sh
+fi
