@@ -80,12 +80,18 @@ type service struct {
 // serve starts a service whose clock begins at a time, as does that of each of its runs.
 func (s site) serve(t *testing.T, at time.Time, args ...string) *service {
 	t.Helper()
+	return s.start(t, at, append([]string{"serve"}, args...)...)
+}
+
+// start starts a command that goes on.
+func (s site) start(t *testing.T, at time.Time, args ...string) *service {
+	t.Helper()
 	log, err := os.CreateTemp(s.dir, "serve-*.log")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := s.command(append([]string{"serve"}, args...)...)
+	cmd := s.command(args...)
 	cmd.Env = append(slices.Clone(cmd.Env), storyClock+"="+at.Format(time.RFC3339))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

@@ -149,7 +149,7 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, s.daemon.Close()) }()
-	if cfg.Service.Listen != "" {
+	if cfg.Service.Listen != "" && !s.quiet() {
 		// Before anything is run: an address that is taken would end the service only after what it began.
 		if s.socket, err = listen(ctx, cfg.Service.Listen); err != nil {
 			return err
@@ -175,12 +175,24 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 func (a *app) logger() *slog.Logger {
 	var out io.Writer = a.Err
 	if a.printer.log != nil {
-		out = io.MultiWriter(a.Err, a.printer.log)
+		out = io.MultiWriter(a.Err, appender(a.printer.log.Name()))
 	}
 	if a.flags.json {
 		return slog.New(slog.NewJSONHandler(out, nil))
 	}
 	return slog.New(slog.NewTextHandler(out, nil))
+}
+
+// appender is a file that is opened for each line, so that it can be rotated while the service goes on.
+type appender string
+
+func (a appender) Write(line []byte) (int, error) {
+	f, err := os.OpenFile(string(a), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return 0, err
+	}
+	n, err := f.Write(line)
+	return n, errors.Join(err, f.Close())
 }
 
 // signals tells a reload and the second wish to stop. The first one cancels ctx. After the second a third ends the process.
@@ -384,6 +396,10 @@ func (s *server) queues(cfg *config.Config) []string {
 	}
 	return all
 }
+
+// quiet reports whether this service leaves it to another one to look at the stores, to answer Prometheus, and to raise alarms: it sees what
+// that one sees, and everything would be told twice.
+func (s *server) quiet() bool { return s.worker || s.role == "drills" }
 
 // heldBack reports whether a pause or a maintenance window lets nothing of a job begin now.
 func heldBack(service config.Service, s config.Schedule, at time.Time) bool {

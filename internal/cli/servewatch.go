@@ -34,7 +34,7 @@ const (
 
 // beside are the service's parts besides the scheduler.
 func (s *server) beside(cfg *config.Config) []daemon.Service {
-	if s.worker {
+	if s.quiet() {
 		return []daemon.Service{&reporter{s}}
 	}
 	watcher := &watcher{server: s, metrics: metrics.New(metrics.Build{Version: s.app.Version, GoVersion: runtime.Version()})}
