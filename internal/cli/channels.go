@@ -35,9 +35,7 @@ func tellers(ctx context.Context, cfg *config.Config) []teller {
 	var all []teller
 	for _, c := range cfg.Channels {
 		t := teller{Channel: c}
-		if t.tells, t.beats, t.err = openChannel(ctx, c); t.err != nil {
-			t.err = fmt.Errorf("channel %s: %w", c.Name, t.err)
-		}
+		t.tells, t.beats, t.err = openChannel(ctx, c)
 		all = append(all, t)
 	}
 	return all

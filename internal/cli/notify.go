@@ -80,7 +80,11 @@ func (a *app) notifyTest(ctx context.Context, cfg *config.Config) error {
 			a.printEvent("notify", map[string]any{"channel": t.Name, "kind": t.Kind, "good": err == nil})
 		}
 		if err != nil {
-			problems = append(problems, holdfast.WithHint(fmt.Errorf("channel %s: %w", t.Name, err), holdfast.Hint(err)))
+			text := fmt.Sprintf("channel %s: %s", t.Name, holdfast.Sentence(err))
+			if hint := holdfast.Hint(err); hint != "" {
+				text += ": " + hint // each has its own
+			}
+			problems = append(problems, errors.New(text))
 			continue
 		}
 		a.result("channel %s (%s): the test was taken", t.Name, t.Kind)
@@ -122,7 +126,10 @@ func (a *app) notifyAlarmsCommand() *cobra.Command {
 			if err := a.showState(state, findings); err != nil {
 				return err
 			}
-			return errors.Join(tellErr, stateError(findings))
+			if tellErr != nil {
+				return tellErr // nobody was told: that is worse than what there was to tell
+			}
+			return stateError(findings)
 		},
 	}
 	f.addSigners(cmd)
@@ -255,7 +262,7 @@ func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFil
 			book.Book.Took(due, now)
 		default:
 			for _, name := range slices.Sorted(maps.Keys(result.failed)) {
-				problems = append(problems, holdfast.WithHint(fmt.Errorf("%w: channel %s: %w", errUnheard, name, result.failed[name]), holdfast.Hint(result.failed[name])))
+				problems = append(problems, holdfast.WithHint(fmt.Errorf("%w: channel %s: %s", errUnheard, name, holdfast.Sentence(result.failed[name])), holdfast.Hint(result.failed[name])))
 			}
 		}
 	}

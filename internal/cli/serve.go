@@ -127,6 +127,9 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 	if len(tasks) == 0 {
 		return holdfast.WithHint(fmt.Errorf("%w: no job has a schedule that this service could run", holdfast.ErrUsage), "put schedule: {backup: \"0 2 * * *\"} into a job; drills need --identity: docs/service.md")
 	}
+	if err := s.canOpen(cfg); err != nil {
+		return err
+	}
 	// A wish that comes before everything is ready must not end the process.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -286,13 +289,9 @@ func (s *server) resolve() (*config.Config, error) {
 func (s *server) adopt(cfg *config.Config) error {
 	var file *os.File
 	if content := cfg.Content(); content != nil {
-		fd, err := unix.MemfdCreate("holdfast.yaml", unix.MFD_CLOEXEC)
-		if err != nil {
+		var err error
+		if file, err = inMemory(content); err != nil {
 			return fmt.Errorf("keep the configuration in memory: %w", err)
-		}
-		file = os.NewFile(uintptr(fd), "holdfast.yaml")
-		if _, err := file.Write(content); err != nil {
-			return errors.Join(fmt.Errorf("keep the configuration in memory: %w", err), file.Close())
 		}
 	}
 	s.mu.Lock()
@@ -303,6 +302,26 @@ func (s *server) adopt(cfg *config.Config) error {
 		return old.Close()
 	}
 	return nil
+}
+
+// inMemory keeps a content where nobody changes it any more: runs get a descriptor of it, and whoever has one could open it for writing.
+func inMemory(content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("holdfast.yaml", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "holdfast.yaml")
+	_, err = file.Write(content)
+	if err == nil {
+		err = unix.Fchmod(fd, 0o400)
+	}
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 func (s *server) release() error {
@@ -333,6 +352,21 @@ func (s *server) does(cfg *config.Config, task holdfast.Task) bool {
 		return s.role != "backups" && cfg.Identity != ""
 	}
 	return s.role != "drills"
+}
+
+// canOpen refuses files that are not there: else every drill would fail, and that in a month.
+func (s *server) canOpen(cfg *config.Config) error {
+	if _, err := trusted(cfg, &storeFlags{allowedSigners: s.signers}); err != nil {
+		return err
+	}
+	if cfg.Identity == "" || s.role == "backups" {
+		return nil
+	}
+	file, err := os.Open(cfg.Identity)
+	if err != nil {
+		return holdfast.WithHint(fmt.Errorf("%w: read the identity: %w", holdfast.ErrUsage, err), "name another file with --identity, or leave drills to another machine: --tasks backups")
+	}
+	return file.Close()
 }
 
 // tasks are what this service runs.

@@ -174,7 +174,7 @@ func TestTasksThatExcludeEachOther(t *testing.T) {
 		backup, prune := every("app", holdfast.TaskBackup, interval), every("app", holdfast.TaskPrune, interval)
 		backup.Alone, prune.Alone = "app", "app"
 		l := b.start(b.options(), backup, prune)
-		if got := b.wait(interval + 4*time.Minute); len(got) != 2 || got[0] == got[1] || most != 1 {
+		if got := b.wait(interval + 4*time.Minute); !slices.Equal(got, []string{"app/backup 01-01T00:10 1", "app/prune 01-01T00:10 1"}) || most != 1 {
 			t.Errorf("ran %q, %d at once", got, most)
 		}
 		b.end(l)
@@ -192,6 +192,30 @@ func TestPriorities(t *testing.T) {
 		opt.Workers = 1
 		l := b.start(opt, every("app", holdfast.TaskPrune, interval), every("app", holdfast.TaskDrill, interval), every("app", holdfast.TaskBackup, interval), every("app", holdfast.TaskVerify, interval))
 		want(t, b.wait(interval+5*time.Minute), "app/backup 01-01T00:10 1", "app/verify 01-01T00:10 1", "app/drill 01-01T00:10 1", "app/prune 01-01T00:10 1")
+		b.end(l)
+	})
+}
+
+// Of tasks that exclude each other the one that goes first does so however many workers are free, and also when it must be tried again.
+func TestOrderOfTasksThatExcludeEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.will(func(_ context.Context, run daemon.Run) (daemon.Outcome, error) {
+			if run.Task.Task == holdfast.TaskBackup && run.Attempt == 1 {
+				return daemon.Failed, errors.New("because")
+			}
+			return daemon.Good, nil
+		})
+		opt := b.options()
+		opt.Workers = 5
+		var tasks []daemon.Task
+		for _, kind := range []holdfast.Task{holdfast.TaskPrune, holdfast.TaskMirror, holdfast.TaskBackup} {
+			task := every("app", kind, interval)
+			task.Alone, task.Retries = "app", 1
+			tasks = append(tasks, task)
+		}
+		l := b.start(opt, tasks...)
+		want(t, b.wait(interval+5*time.Minute), "app/backup 01-01T00:10 1", "app/backup 01-01T00:10 2", "app/mirror 01-01T00:10 1", "app/prune 01-01T00:10 1")
 		b.end(l)
 	})
 }

@@ -52,6 +52,9 @@ func (w *worker) work(ctx context.Context, job *river.Job[work]) error {
 	if task.Held != nil && task.Held(d.opt.Now()) {
 		return river.JobSnooze(tick)
 	}
+	if d.outranked(task) {
+		return river.JobSnooze(busyWait)
+	}
 	grip, err := d.data.locks.try(ctx, d.exclusive(task, job.ID)...)
 	if err != nil {
 		log.Error("its lock cannot be had", "error", sentence(err))
@@ -113,6 +116,22 @@ func orUnknown(err error) error {
 		return errors.New("it failed without saying why")
 	}
 	return err
+}
+
+// outranked reports whether a task that excludes this one goes before it and is still to be done: a prune waits for the backup that was due
+// with it, whichever worker was free first.
+func (d *Daemon) outranked(task Task) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if task.Alone == "" || d.data.shared {
+		return false
+	}
+	for name, other := range d.tasks {
+		if other.Alone == task.Alone && priority(other.Task.Task) < priority(task.Task) && d.open[name] > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // task returns what a name of the queue stands for.
