@@ -304,26 +304,6 @@ func (s *server) adopt(cfg *config.Config) error {
 	return nil
 }
 
-// inMemory keeps a content where nobody changes it any more: runs get a descriptor of it, and whoever has one could open it for writing.
-func inMemory(content []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate("holdfast.yaml", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, err
-	}
-	file := os.NewFile(uintptr(fd), "holdfast.yaml")
-	_, err = file.Write(content)
-	if err == nil {
-		err = unix.Fchmod(fd, 0o400)
-	}
-	if err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
-	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
-}
-
 func (s *server) release() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

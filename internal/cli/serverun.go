@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast"
 	"holdfast/internal/child"
 	"holdfast/internal/config"
@@ -68,6 +70,26 @@ func (s *server) handOn() (*config.Config, *os.File, error) {
 		return nil, nil, fmt.Errorf("hand on the configuration: %w", err)
 	}
 	return s.cfg, file, nil
+}
+
+// inMemory keeps a content where nobody changes it any more: runs get a descriptor of it, and whoever has one could open it for writing.
+func inMemory(content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("holdfast.yaml", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "holdfast.yaml")
+	_, err = file.Write(content)
+	if err == nil {
+		err = unix.Fchmod(fd, 0o400)
+	}
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // arguments are those of the command that does a task.
