@@ -138,6 +138,15 @@ func (v *service) says(n int, pattern string) {
 	awaits(v.t, fmt.Sprintf("%d times %s", n, pattern), func() bool { return v.count(pattern) >= n })
 }
 
+// awaitsStatus waits until status says all of it: what the service tells others lies a moment behind what it does.
+func (s site) awaitsStatus(t *testing.T, at time.Time, texts ...string) {
+	t.Helper()
+	awaits(t, fmt.Sprintf("%q in status", texts), func() bool {
+		out := s.at(t, at, "status").out
+		return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(out, text) })
+	})
+}
+
 func (v *service) count(pattern string) int {
 	return len(regexp.MustCompile(pattern).FindAllString(v.said(), -1))
 }
@@ -269,7 +278,7 @@ func TestServeStops(t *testing.T) {
 	v := s.serve(t, noon)
 	s.begun(t)
 	v.says(1, "msg=started task=app/backup due=2026-03-02T02:00:00")
-	s.at(t, noon, "status").expect(t, 1, "backup since", "service: running for", "1 busy, 0 waiting")
+	s.awaitsStatus(t, noon, "backup since", "service: running for", "1 busy, 0 waiting")
 	v.signal(syscall.SIGTERM)
 	v.says(1, "waiting for what runs")
 	if len(v.runs("backup")) != 1 {

@@ -132,6 +132,12 @@ func TestDeafChannels(t *testing.T) {
 	}
 	d.deaf = false
 	expect(t, d.pass(time.Hour, stale), "22 01:00 stale begins")
+	d.deaf = true
+	if told := d.pass(30 * time.Minute); len(told) != 4 {
+		t.Errorf("that it ended is told %d times: %q", len(told), told)
+	}
+	d.deaf = false
+	expect(t, d.pass(time.Hour), "22 02:30 stale ended after 1h55m0s")
 }
 
 func TestClockSetBack(t *testing.T) {

@@ -147,11 +147,11 @@ func TestOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t)
 		b.will(func(ctx context.Context, run daemon.Run) (daemon.Outcome, error) {
-			time.Sleep(25 * time.Minute)
+			time.Sleep(12*time.Minute + 30*time.Second)
 			return daemon.Good, nil
 		})
-		l := b.start(b.options(), every("app", holdfast.TaskBackup, interval))
-		want(t, b.wait(time.Hour+time.Minute), "app/backup 01-01T00:10 1", "app/backup 01-01T00:30 1", "app/backup 01-01T01:00 1")
+		l := b.start(b.options(), every("app", holdfast.TaskBackup, interval/2))
+		want(t, b.wait(31*time.Minute), "app/backup 01-01T00:05 1", "app/backup 01-01T00:15 1", "app/backup 01-01T00:30 1")
 		b.end(l)
 	})
 }
@@ -238,12 +238,12 @@ func TestClockJumps(t *testing.T) {
 		t.Run(by.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBed(t)
-				l := b.start(b.options(), every("app", holdfast.TaskBackup, interval))
-				time.Sleep(15 * time.Minute)
+				l := b.start(b.options(), every("app", holdfast.TaskBackup, 4*time.Minute))
+				time.Sleep(6 * time.Minute)
 				b.set(by)
-				time.Sleep(10 * time.Minute)
+				time.Sleep(4 * time.Minute)
 				b.set(-by)
-				got := b.wait(30 * time.Minute)
+				got := b.wait(11 * time.Minute)
 				seen := map[string]bool{}
 				for _, run := range got {
 					if seen[run] {
@@ -251,13 +251,13 @@ func TestClockJumps(t *testing.T) {
 					}
 					seen[run] = true
 				}
-				for _, run := range []string{"app/backup 01-01T00:10 1", "app/backup 01-01T00:30 1", "app/backup 01-01T00:40 1", "app/backup 01-01T00:50 1"} {
+				for _, run := range []string{"app/backup 01-01T00:04 1", "app/backup 01-01T00:12 1", "app/backup 01-01T00:16 1", "app/backup 01-01T00:20 1"} {
 					if !seen[run] {
 						t.Errorf("did not run: %s, but %q", run, got)
 					}
 				}
 				if len(got) > 6 {
-					t.Errorf("ran %d times in an hour: %q", len(got), got)
+					t.Errorf("ran %d times in twenty minutes: %q", len(got), got)
 				}
 				b.end(l)
 			})
@@ -426,6 +426,48 @@ func TestTwoOfThem(t *testing.T) {
 	}
 	if holds, err := daemon.Holds(b.dir); err != nil || holds {
 		t.Errorf("afterwards it holds %v, %v", holds, err)
+	}
+}
+
+// Whoever asks whether a daemon works keeps none from starting, and makes nothing.
+func TestAskingTakesNothing(t *testing.T) {
+	b := newBed(t)
+	if holds, err := daemon.Holds(filepath.Join(b.dir, "nowhere")); err != nil || holds {
+		t.Errorf("of a folder that is not there: %v, %v", holds, err)
+	}
+	if holds, err := daemon.Holds(b.dir); err != nil || holds {
+		t.Errorf("of a new folder: %v, %v", holds, err)
+	}
+	if entries, err := os.ReadDir(b.dir); err != nil || len(entries) != 0 {
+		t.Errorf("asking made %v, %v", entries, err)
+	}
+	stop, asked := make(chan struct{}), make(chan error)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				asked <- nil
+				return
+			default:
+			}
+			if _, err := daemon.Holds(b.dir); err != nil {
+				asked <- err
+				return
+			}
+		}
+	}()
+	for range 20 {
+		d, err := daemon.Open(t.Context(), b.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if err := <-asked; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -129,7 +129,7 @@ func openSQLite(ctx context.Context, path string) (*database, error) {
 	db.SetMaxOpenConns(1) // SQLite has one writer; more connections would only meet each other's locks
 	driver := riversqlite.New(db)
 	// What this process puts into the queue is fetched at once; only what waited for its next try must be looked for.
-	d := &database{db: db, exec: driver.GetExecutor(), client: clientOn(driver), locks: newOwnLocks(), poll: 5 * time.Second, close: db.Close}
+	d := &database{db: db, exec: driver.GetExecutor(), client: clientOn(driver), locks: newOwnLocks(), poll: 5 * time.Second, close: func() error { return closeIdle(db) }}
 	err = d.prepare(ctx, func() error { return migrate(ctx, driver) })
 	if err == nil {
 		err = d.unlead(ctx)
@@ -138,6 +138,20 @@ func openSQLite(ctx context.Context, path string) (*database, error) {
 		return nil, errors.Join(fmt.Errorf("open the queue %s: %w", path, err), db.Close())
 	}
 	return d, nil
+}
+
+// closeWait bounds how long the end of the last statement is waited for.
+const closeWait = 10 * time.Second
+
+// closeIdle closes a database. A connection that is still in use would be closed by itself only later, and would write the file then.
+func closeIdle(db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	last, err := db.Conn(ctx)
+	if err == nil {
+		err = last.Close()
+	}
+	return errors.Join(err, db.Close())
 }
 
 // unlead takes back the lease of River's leader, by whom retries come. This process has the file alone, so that whoever had the lease is gone
