@@ -134,6 +134,8 @@ func withSignals(p Process) (context.Context, func()) {
 			return
 		}
 		signal.Stop(signals)
+		// Whoever read what is printed may be gone, and cleaning up goes on.
+		signal.Ignore(syscall.SIGPIPE)
 		fmt.Fprintln(p.Err, "holdfast: interrupted, cleaning up (once more to end at once)")
 		cancel(holdfast.ErrInterrupted)
 	}()

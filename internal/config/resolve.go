@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast"
 	"holdfast/internal/seal"
 )
@@ -194,7 +196,8 @@ func readContent(path string, lookup func(string) (string, bool)) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("%w: environment %s: %w, not %q", holdfast.ErrUsage, EnvContent, err, text)
 	}
-	// It is not closed: a command may resolve its configuration twice.
+	// It is not closed: a command may resolve its configuration twice. No program that this one runs, such as a hook, gets it.
+	unix.CloseOnExec(number)
 	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", number))
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration that the service hands on: %w", err)
