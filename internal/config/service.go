@@ -175,6 +175,9 @@ func (r *reader) readSchedule(s *section, j *draftJob) {
 			return nil
 		})
 	}
+	if s.values["backup"] != nil || s.values["hourly"] != nil {
+		j.places["schedule"] = s.at
+	}
 	s.text("host", &into.Host)
 	s.zone("zone", true, &into.Zone)
 	s.span("jitter", &into.Jitter)
@@ -254,8 +257,8 @@ func (r *reader) completeSchedule(service Service, j *draftJob) {
 	if hourly := s.Times[holdfast.TaskHourly]; !hourly.IsZero() && s.after(holdfast.TaskHourly, r.now).IsZero() {
 		r.fault(j.at, "jobs.%s.schedule.hourly: it is due when backup is, and would never be made; leave one of them out", j.Name)
 	}
-	if s.Times[holdfast.TaskBackup].IsZero() && s.Times[holdfast.TaskHourly].IsZero() {
-		r.fault(j.at, "jobs.%s.schedule: says nothing of backups; give backup or hourly, or leave the schedule out", j.Name)
+	if _, said := j.places["schedule"]; !said {
+		r.fault(j.at, "jobs.%s.schedule: says nothing of backups; give backup or hourly, or backup: never where another machine makes them", j.Name)
 	}
 	if !s.Times[holdfast.TaskPrune].IsZero() && !j.Keep.Given {
 		r.fault(j.at, "jobs.%s.schedule.prune: nothing says what the job keeps; add keep, or leave this out", j.Name)

@@ -108,6 +108,13 @@ func TestScheduleMistakes(t *testing.T) {
 			}
 		})
 	}
+	// One mistake is told once.
+	if _, err := config.Parse("f.yaml", []byte(strings.Replace(scheduled, "%s", `backup: "61 2 * * *"`, 1)), noEnv, now); err == nil || strings.Contains(err.Error(), "says nothing") {
+		t.Errorf("an expression that cannot be read: %v", err)
+	}
+	if job := schedules(t, `backup: never, drill: "@weekly"`); job.Schedule.Times[holdfast.TaskDrill].IsZero() || job.Schedule.Kind(now) != "" {
+		t.Errorf("a machine that only drills: %+v", job.Schedule.Times)
+	}
 	for _, c := range []struct{ text, want string }{
 		{"service: {listen: here}", "service.listen: must be an address and a port"},
 		{"service: {workers: 0}", "service.workers"},
