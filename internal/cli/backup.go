@@ -23,7 +23,7 @@ import (
 func (a *app) backupCommand() *cobra.Command {
 	var flags config.Flags
 	var run backupRun
-	var full, manual bool
+	var full, manual, scheduled bool
 	cmd := &cobra.Command{
 		Use: "backup [JOB]", Short: "Back up a job, or the sources given", Args: cobra.MaximumNArgs(1),
 		Long: "Back up every source of a job into one backup: each is read once, counted, hashed, compressed, sealed and stored;\n" +
@@ -55,8 +55,17 @@ func (a *app) backupCommand() *cobra.Command {
 				return holdfast.WithHint(fmt.Errorf("%w: --full, --manual and --kind contradict each other", holdfast.ErrUsage), "give one of them")
 			case manual:
 				run.kind = "manual"
+			case scheduled && run.kind != "hourly":
+				return holdfast.WithHint(fmt.Errorf("%w: --scheduled is about hourly runs", holdfast.ErrUsage), "give --kind hourly, or leave it out")
 			case !slices.Contains([]string{"full", "hourly", "manual"}, run.kind):
 				return holdfast.WithHint(fmt.Errorf("%w: %q is no kind of run", holdfast.ErrUsage, run.kind), "use full, hourly or manual")
+			}
+			if scheduled && job.Schedule.LeftOut(holdfast.TaskHourly, a.Now()) {
+				if a.flags.json {
+					a.printEvent("left-out", map[string]any{"job": job.Name})
+				}
+				a.printer.say("left out: a full backup of job " + string(job.Name) + " is due at the same minute")
+				return nil
 			}
 			return a.backup(cmd.Context(), cfg, job, run)
 		},
@@ -75,6 +84,7 @@ func (a *app) backupCommand() *cobra.Command {
 	f.BoolVar(&full, "full", false, "the same as --kind full; in an archive every backup is a full one")
 	f.BoolVar(&manual, "manual", false, "the same as --kind manual")
 	f.StringVar(&run.kind, "kind", "full", "what kind of run this is for the keep rules: full, hourly or manual")
+	f.BoolVar(&scheduled, "scheduled", false, "with --kind hourly: do nothing when the job's schedule has a full backup at the same minute, as timers and cron need it")
 	f.BoolVar(&run.create, "create-store", false, "make the store when it is not there")
 	f.BoolVar(&run.prune, "prune", false, "then delete the backups that no rule keeps, as the command prune does")
 	f.StringVar(&run.reason, "reason", "", "why this backup is made, kept in its manifest")

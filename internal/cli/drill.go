@@ -37,6 +37,7 @@ func (a *app) drillCommand() *cobra.Command {
 			"recorded when it was made. Its source is called file in --assert.",
 		Example: "  holdfast drill --store /srv/backups --identity key.txt\n" +
 			"  holdfast drill --job app --pick random --older-than 14d\n" +
+			"  holdfast drill --job app --pick mirror\n" +
 			"  holdfast drill --assert \"app: select count(*) > 0 from users\"\n" +
 			"  holdfast drill old/backup-2026-11-22-01-00-00.sql.enc --passphrase-file old.pass --against postgres:///app",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -50,6 +51,20 @@ func (a *app) drillCommand() *cobra.Command {
 			}
 			if len(args) > 0 && isFile(args[0]) {
 				return a.drillFile(cmd.Context(), cfg, &f, &file, fileDrill{path: args[0], assertions: own, dir: dir, live: &live})
+			}
+			if err := choose.check(args, f.Store); err != nil {
+				return err
+			}
+			if choose.pick == pickMirror {
+				where, err := a.mirrorToProve(cmd.Context(), cfg, &f)
+				if err != nil {
+					return err
+				}
+				a.printer.say("proving in mirror " + where.Name)
+				f.Store = where.Name
+				if cfg, err = a.load(f.Flags, false); err != nil {
+					return err
+				}
 			}
 			reader, err := a.reader(cmd.Context(), cfg, &f)
 			if err != nil {

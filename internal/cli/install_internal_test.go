@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,117 +11,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"pgregory.net/rapid"
 
 	"holdfast"
 	"holdfast/internal/config"
-	"holdfast/internal/schedule"
 	"holdfast/internal/source"
 )
-
-func calendar(t rapid.TB, text string) schedule.Calendar {
-	t.Helper()
-	c, err := schedule.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// dueIn lists when calendars are due in a span of time. What two of them have in common comes once.
-func dueIn(from time.Time, days int, calendars ...schedule.Calendar) []time.Time {
-	all := map[time.Time]bool{}
-	for _, c := range calendars {
-		for at := c.Next(from, time.UTC); !at.IsZero() && at.Before(from.AddDate(0, 0, days)); at = c.Next(at, time.UTC) {
-			all[at] = true
-		}
-	}
-	return slices.SortedFunc(maps.Keys(all), time.Time.Compare)
-}
-
-// TestHourlyWithoutFull: the timers of hourly backups are due when the service would make one, and never when a full one is due.
-func TestHourlyWithoutFull(t *testing.T) {
-	for _, test := range []struct {
-		hourly, full string
-		want         []string
-	}{
-		{"@hourly", "0 2 * * *", []string{"0 0-1,3-23 * * *"}},
-		{"@hourly", "@daily", []string{"0 1-23 * * *"}},
-		{"30 * * * *", "0 2 * * *", []string{"30 * * * *"}},
-		{"@hourly", "never", []string{"@hourly"}},
-		{"*/30 * * * *", "0 2 * * *", []string{"0,30 0-1,3-23 * * *", "30 2 * * *"}},
-		{"0 8-18 * * mon-fri", "0 12 * * *", []string{"0 8-11,13-18 * * 1-5"}},
-		{"@hourly", "0 3 * * sun", []string{"0 * * * 1-6", "0 0-2,4-23 * * 0"}},
-		{"5 * * * *", "0 3 1 * *", []string{"5 * * * *"}},
-		{"0 3 15 * *", "0 3 1 * *", []string{"0 3 15 * *"}},
-	} {
-		got, err := withoutFull(calendar(t, test.hourly), calendar(t, test.full))
-		if err != nil || !slices.Equal(got, test.want) {
-			t.Errorf("%s without %s is %q, want %q; error %v", test.hourly, test.full, got, test.want, err)
-		}
-	}
-	_, err := withoutFull(calendar(t, "@hourly"), calendar(t, "0 3 1 * *"))
-	if !errors.Is(err, holdfast.ErrUsage) || !strings.Contains(holdfast.Hint(err), "another minute") {
-		t.Errorf("error %v, hint %q", err, holdfast.Hint(err))
-	}
-}
-
-func TestHourlyWithoutFullHolds(t *testing.T) {
-	rapid.Check(t, func(r *rapid.T) {
-		field := func(name string, max int) string {
-			return rapid.SampledFrom([]string{"*", "*/2", fmt.Sprint(rapid.IntRange(0, max).Draw(r, name)), fmt.Sprintf("%d-%d", max/4, max/2)}).Draw(r, name)
-		}
-		// Every minute of every hour makes many cases that are alike, and slow.
-		minute := rapid.SampledFrom([]string{"0", "30", "*/15", "0,20"})
-		hourly := calendar(r, strings.Join([]string{minute.Draw(r, "hourly's minute"), field("hourly's hour", 23), "*", "*", field("hourly's day", 6)}, " "))
-		full := calendar(r, strings.Join([]string{minute.Draw(r, "full's minute"), field("full's hour", 23), "*", "*", field("full's day", 6)}, " "))
-		parts, err := withoutFull(hourly, full)
-		if err != nil {
-			r.Fatal(err)
-		}
-		var calendars []schedule.Calendar
-		for _, part := range parts {
-			calendars = append(calendars, calendar(r, part))
-		}
-		from := time.Date(2027, 3, rapid.IntRange(1, 28).Draw(r, "from"), 0, 0, 0, 0, time.UTC)
-		fulls := dueIn(from, 15, full)
-		want := slices.DeleteFunc(dueIn(from, 15, hourly), func(at time.Time) bool { return slices.ContainsFunc(fulls, at.Equal) })
-		if got := dueIn(from, 15, calendars...); !slices.EqualFunc(got, want, time.Time.Equal) {
-			r.Fatalf("%s without %s is %q, which is due %d times instead of %d", hourly, full, parts, len(got), len(want))
-		}
-	})
-}
-
-// TestMirrorsTakeTurns: in each month the timers drill from the mirror that the service would take.
-func TestMirrorsTakeTurns(t *testing.T) {
-	for _, test := range []struct {
-		calendar      string
-		mirrors, each int // timers that are due in a month
-	}{{"0 5 2 * *", 1, 1}, {"0 5 2 * *", 2, 1}, {"@monthly", 3, 1}, {"0 5 2 * *", 4, 1}, {"0 5 2 * *", 5, 5}, {"0 5 2 1-12 *", 2, 2}} {
-		job := config.Job{Name: "app", Schedule: config.Schedule{Times: map[holdfast.Task]schedule.Calendar{holdfast.TaskDrillCopy: calendar(t, test.calendar)}}}
-		for i := range test.mirrors {
-			job.Mirrors = append(job.Mirrors, config.Store{Name: fmt.Sprintf("mirror%d", i)})
-		}
-		cfg := &config.Config{Jobs: []config.Job{job}}
-		turns, err := turnsOf(cfg, job, holdfast.TaskDrillCopy)
-		if err != nil || len(turns) != test.mirrors {
-			t.Fatalf("%d mirrors have the timers %+v, error %v", test.mirrors, turns, err)
-		}
-		for month := range 36 {
-			from := time.Date(2026, time.January+time.Month(month), 1, 0, 0, 0, 0, time.UTC).Add(-time.Minute)
-			var stores []string
-			for _, turn := range turns {
-				for range dueIn(from, 27, calendar(t, turn.calendar)) {
-					stores = append(stores, turn.args[len(turn.args)-1])
-				}
-			}
-			service, err := taskArguments(cfg, "app", holdfast.TaskDrillCopy, from.AddDate(0, 0, 2))
-			if err != nil || len(stores) != test.each || !slices.Contains(stores, service[len(service)-1]) {
-				t.Errorf("%s with %d mirrors, %s: timers drill from %q, the service from %q", test.calendar, test.mirrors, from.AddDate(0, 0, 2).Format("2006-01"), stores, service)
-			}
-		}
-	}
-}
 
 func TestGoodRunsAreNotMailed(t *testing.T) {
 	got, err := unmailed("# a note\nSHELL=/bin/sh\n0 2 * * *  holdfast  /bin/hf backup\n*/10 * * * *  hf notify\n# For root:\n# 0 5 * * 0  /bin/hf drill\n")

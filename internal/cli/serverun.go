@@ -104,7 +104,7 @@ func (s *server) arguments(cfg *config.Config, run daemon.Run) ([]string, error)
 	if cfg.LogFile != "" {
 		args = append(args, "--log-file", cfg.LogFile)
 	}
-	task, err := taskArguments(cfg, run.Task.Job, run.Task.Task, run.Due)
+	task, err := taskArguments(cfg, run.Task.Job, run.Task.Task)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (s *server) arguments(cfg *config.Config, run daemon.Run) ([]string, error)
 }
 
 // taskArguments are the words by which a task of a job is run by hand.
-func taskArguments(cfg *config.Config, name holdfast.JobName, task holdfast.Task, due time.Time) ([]string, error) {
+func taskArguments(cfg *config.Config, name holdfast.JobName, task holdfast.Task) ([]string, error) {
 	job, err := cfg.Job(name)
 	if err != nil {
 		return nil, err
@@ -138,12 +138,7 @@ func taskArguments(cfg *config.Config, name holdfast.JobName, task holdfast.Task
 	case holdfast.TaskDrill:
 		return []string{"drill", "--job", string(name), "--store", job.Store.Name}, nil
 	case holdfast.TaskDrillCopy:
-		if len(job.Mirrors) == 0 {
-			return nil, fmt.Errorf("%w: job %s has no mirrors", holdfast.ErrUsage, name)
-		}
-		// Each time it is the next one's turn, whoever runs it.
-		turn := (due.UTC().Year()*12 + int(due.UTC().Month())) % len(job.Mirrors)
-		return []string{"drill", "--job", string(name), "--store", job.Mirrors[turn].Name}, nil
+		return []string{"drill", "--job", string(name), "--pick", "mirror"}, nil
 	case holdfast.TaskDrillOld:
 		return []string{"drill", "--job", string(name), "--store", job.Store.Name, "--pick", "random", "--older-than", "14d"}, nil
 	case holdfast.TaskKeyCheck:

@@ -82,7 +82,7 @@ func taskDoc(task holdfast.Task) (fallback, doc string) {
 	case holdfast.TaskDrill:
 		return "0 5 * * sun", "When the newest backup is proven."
 	case holdfast.TaskDrillCopy:
-		return "0 5 2 * *, with mirrors", "When the newest backup in a mirror is proven, each time in the next mirror."
+		return "0 5 2 * *, with mirrors", "When the newest backup in a mirror is proven: in the one where that was longest ago."
 	case holdfast.TaskDrillOld:
 		return "0 5 15 1,4,7,10 *", "When a random backup that is two to three weeks old is proven."
 	case holdfast.TaskKeyCheck:
@@ -363,6 +363,11 @@ func (s Schedule) after(task holdfast.Task, at time.Time) time.Time {
 		due = s.Times[task].Next(due, s.Zone)
 	}
 	return time.Time{}
+}
+
+// LeftOut reports whether what is due of the task now is left out, because a full backup is due at the same minute.
+func (s Schedule) LeftOut(task holdfast.Task, at time.Time) bool {
+	return s.together(task, s.Times[task].Last(at, s.Zone))
 }
 
 func (s Schedule) together(task holdfast.Task, due time.Time) bool {

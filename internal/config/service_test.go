@@ -59,6 +59,17 @@ func TestHourlyWithDailyFull(t *testing.T) {
 	if last, _ := s.At("app", holdfast.TaskHourly, time.Date(2026, 11, 22, 2, 30, 0, 0, time.UTC)); last.Hour() != 1 {
 		t.Errorf("the last one before 02:30 is that of %s", last)
 	}
+	for _, c := range []struct {
+		hour, minute int
+		want         bool
+	}{{2, 0, true}, {2, 20, true}, {3, 0, false}, {1, 59, false}} {
+		if got := s.LeftOut(holdfast.TaskHourly, time.Date(2026, 11, 22, c.hour, c.minute, 7, 0, time.UTC)); got != c.want {
+			t.Errorf("left out at %d:%02d: %v", c.hour, c.minute, got)
+		}
+	}
+	if s.LeftOut(holdfast.TaskBackup, time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)) || (config.Schedule{}).LeftOut(holdfast.TaskHourly, at) {
+		t.Error("a full backup is left out, or one of a job without a schedule")
+	}
 	if task := s.Kind(at); task != holdfast.TaskHourly {
 		t.Errorf("what comes most often is %q", task)
 	}
