@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -73,7 +74,8 @@ type app struct {
 	journal   *journal.Journal           // nil until something is recorded
 	opened    map[string][]seal.Identity // by the path of their file, so that a passphrase is asked for once
 
-	unusable error // why a configured key opens nothing here
+	serves   atomic.Bool // it is a service, which drains by its own rules
+	unusable error       // why a configured key opens nothing here
 }
 
 // globalFlags are the flags that every command takes.
@@ -88,9 +90,9 @@ type globalFlags struct {
 
 // Main runs one command and returns its exit code.
 func Main(p Process) int {
-	ctx, stop := withSignals(p)
-	defer stop()
 	a := &app{Process: p}
+	ctx, stop := a.withSignals()
+	defer stop()
 	root := a.root()
 	root.SetArgs(p.Args)
 	root.SetIn(p.In)
@@ -120,7 +122,7 @@ func Main(p Process) int {
 
 // withSignals ends the context at the first SIGINT or SIGTERM, so that the run cleans up; the second one ends the
 // process at once, as if nothing was listening.
-func withSignals(p Process) (context.Context, func()) {
+func (a *app) withSignals() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -136,7 +138,9 @@ func withSignals(p Process) (context.Context, func()) {
 		signal.Stop(signals)
 		// Whoever read what is printed may be gone, and cleaning up goes on.
 		signal.Ignore(syscall.SIGPIPE)
-		fmt.Fprintln(p.Err, "holdfast: interrupted, cleaning up (once more to end at once)")
+		if !a.serves.Load() {
+			fmt.Fprintln(a.Err, "holdfast: interrupted, cleaning up (once more to end at once)")
+		}
 		cancel(holdfast.ErrInterrupted)
 	}()
 	return ctx, func() {

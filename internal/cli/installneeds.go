@@ -17,7 +17,7 @@ import (
 // backups is what making, copying, verifying and pruning backups needs.
 func (p *plan) backups(ctx context.Context) (unit.Options, error) {
 	o := p.base()
-	o.Serve = append([]string{"serve", "--tasks", "backups"}, p.more...)
+	o.Serve = append([]string{"serve", "--tasks", roleBackups}, p.more...)
 	if err := p.common(&o); err != nil {
 		return o, err
 	}
@@ -56,7 +56,7 @@ func (p *plan) backups(ctx context.Context) (unit.Options, error) {
 func (p *plan) drills() (unit.Options, error) {
 	o := p.base()
 	o.Identity = p.cfg.Identity
-	o.Prove = slices.Concat([]string{"serve", "--tasks", "drills", "--identity", p.cfg.Identity}, p.more)
+	o.Prove = slices.Concat([]string{"serve", "--tasks", roleDrills, "--identity", p.cfg.Identity}, p.more)
 	if p.flags.drill && p.app.flags.state != "" {
 		// Of the two services this is the one that is written.
 		o.State, o.DrillState = "", o.State

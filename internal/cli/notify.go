@@ -22,7 +22,6 @@ import (
 	"holdfast/internal/health"
 	"holdfast/internal/notify"
 	"holdfast/internal/schedule"
-	"holdfast/internal/survey"
 )
 
 func (a *app) notifyCommand() *cobra.Command {
@@ -114,7 +113,7 @@ func (a *app) notifyAlarmsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			state, err := a.stateOf(cmd.Context(), cfg, keys, &survey.Surveyor{})
+			state, err := a.stateOf(cmd.Context(), cfg, keys, &lookout{})
 			if err != nil {
 				return err
 			}

@@ -28,10 +28,8 @@ import (
 )
 
 func (a *app) serveCommand() *cobra.Command {
-	var flags config.Flags
-	var tasks, signers string
-	cmd := &cobra.Command{
-		Use: "serve", Short: "Run what is due, watch, and raise alarms, until it is told to stop", Args: cobra.NoArgs,
+	return a.servingCommand(&server{app: a}, &cobra.Command{
+		Use: "serve", Short: "Run what is due, watch, and raise alarms, until it is told to stop",
 		Long: "Run every job's tasks when its schedule says so, in processes of their own that do what the same command does by hand; what came due\n" +
 			"while nothing ran is made up for once. Look at all stores every few minutes, and tell what is wrong: as metrics, and as alarms.\n\n" +
 			"Drills and key checks need an identity, which the host that backs up must not have: another machine, or a unit of its own, runs\n" +
@@ -39,59 +37,47 @@ func (a *app) serveCommand() *cobra.Command {
 			"SIGHUP reads the configuration anew, and keeps the one that runs when the new one is not valid. SIGTERM starts nothing more and\n" +
 			"waits for what runs; a second one ends what runs, which is run again when the service is back.",
 		Example: "  holdfast serve\n  holdfast serve --tasks drills --identity /etc/holdfast-drill/identity.txt --state /var/lib/holdfast-drill",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkRole(tasks); err != nil {
-				return err
-			}
-			cfg, err := a.load(flags, false)
-			if err != nil {
-				return err
-			}
-			return a.serve(cmd.Context(), &server{app: a, flags: flags, role: tasks, signers: signers}, cfg)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&tasks, "tasks", "all", "what is run: all, backups (with their copies, checks and prunes), or drills (with key checks)")
-	f.StringVarP(&flags.Identity, "identity", "i", "", "`FILE` with the identity that opens backups, for drills and key checks")
-	f.StringVar(&signers, "allowed-signers", "", "`FILE` of the hosts whose backups are accepted (default: allowed_signers beside the identity)")
-	return cmd
+	})
 }
 
 func (a *app) workerCommand() *cobra.Command {
-	var flags config.Flags
-	var tasks, signers string
-	cmd := &cobra.Command{
-		Use: "worker", Short: "Share the work of a queue on a server with other machines", Args: cobra.NoArgs,
+	return a.servingCommand(&server{app: a, worker: true}, &cobra.Command{
+		Use: "worker", Short: "Share the work of a queue on a server with other machines",
 		Long: "Take tasks from the queue of `service.queue`, on a PostgreSQL server, and run them as `holdfast serve` does, which must run somewhere to\n" +
 			"put there what is due. Any number of workers share the work: no two are at one task at once, and what a worker was at that died is\n" +
 			"taken over. Signals do what they do with serve.",
 		Example: "  holdfast worker --tasks drills --identity /etc/holdfast-drill/identity.txt",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkRole(tasks); err != nil {
-				return err
-			}
-			cfg, err := a.load(flags, false)
-			if err != nil {
-				return err
-			}
-			if cfg.Service.Queue.Conn == "" {
-				return holdfast.WithHint(fmt.Errorf("%w: there is no queue to share", holdfast.ErrUsage), "put service: {queue: {url: postgres://…}} into the configuration: docs/fleet.md; one machine alone needs `holdfast serve` only")
-			}
-			return a.serve(cmd.Context(), &server{app: a, flags: flags, role: tasks, signers: signers, worker: true}, cfg)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&tasks, "tasks", "all", "what is run: all, backups (with their copies, checks and prunes), or drills (with key checks)")
-	f.StringVarP(&flags.Identity, "identity", "i", "", "`FILE` with the identity that opens backups, for drills and key checks")
-	f.StringVar(&signers, "allowed-signers", "", "`FILE` of the hosts whose backups are accepted (default: allowed_signers beside the identity)")
-	return cmd
+	})
 }
 
-func checkRole(tasks string) error {
-	if slices.Contains([]string{"all", "backups", "drills"}, tasks) {
-		return nil
+// What --tasks takes.
+const (
+	roleAll     = "all"
+	roleBackups = "backups"
+	roleDrills  = "drills"
+)
+
+// servingCommand makes of cmd one that runs s.
+func (a *app) servingCommand(s *server, cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !slices.Contains([]string{roleAll, roleBackups, roleDrills}, s.role) {
+			return holdfast.WithHint(fmt.Errorf("%w: --tasks %q is not known", holdfast.ErrUsage, s.role), "use all, backups or drills")
+		}
+		cfg, err := a.load(s.flags, false)
+		if err != nil {
+			return err
+		}
+		if s.worker && cfg.Service.Queue.Conn == "" {
+			return holdfast.WithHint(fmt.Errorf("%w: there is no queue to share", holdfast.ErrUsage), "put service: {queue: {url: postgres://…}} into the configuration: docs/fleet.md; one machine alone needs `holdfast serve` only")
+		}
+		return a.serve(cmd.Context(), s, cfg)
 	}
-	return holdfast.WithHint(fmt.Errorf("%w: --tasks %q is not known", holdfast.ErrUsage, tasks), "use all, backups or drills")
+	f := cmd.Flags()
+	f.StringVar(&s.role, "tasks", roleAll, "what is run: all, backups (with their copies, checks and prunes), or drills (with key checks)")
+	f.StringVarP(&s.flags.Identity, "identity", "i", "", "`FILE` with the identity that opens backups, for drills and key checks")
+	f.StringVar(&s.signers, "allowed-signers", "", "`FILE` of the hosts whose backups are accepted (default: allowed_signers beside the identity)")
+	return cmd
 }
 
 // server is a running service.
@@ -166,6 +152,7 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 		s.log.Warn(warning)
 	}
 	s.log.Info("serving", "version", a.Version, "jobs", len(cfg.Jobs), "tasks", len(tasks), "workers", cfg.Service.Workers, "state", cfg.State)
+	a.serves.Store(true)
 	abort, stop := s.signals(ctx, hangup)
 	defer stop()
 	a.notifySystemd("READY=1")
@@ -213,6 +200,7 @@ func (s *server) signals(ctx context.Context, hangup <-chan os.Signal) (abort <-
 				s.reload(ctx)
 			case <-term:
 				if stops++; stops == 1 {
+					s.log.Info("told to stop: waiting for what runs; once more to end it")
 					s.app.notifySystemd("STOPPING=1")
 				}
 				if stops == 2 {
@@ -329,9 +317,9 @@ func (s *server) setProblem(text string) {
 // does reports whether this service runs the task.
 func (s *server) does(cfg *config.Config, task holdfast.Task) bool {
 	if task.Opens() {
-		return s.role != "backups" && cfg.Identity != ""
+		return s.role != roleBackups && cfg.Identity != ""
 	}
-	return s.role != "drills"
+	return s.role != roleDrills
 }
 
 // canOpen refuses files that are not there: else every drill would fail, and that in a month.
@@ -339,7 +327,7 @@ func (s *server) canOpen(cfg *config.Config) error {
 	if _, err := trusted(cfg, &storeFlags{allowedSigners: s.signers}); err != nil {
 		return err
 	}
-	if cfg.Identity == "" || s.role == "backups" {
+	if cfg.Identity == "" || s.role == roleBackups {
 		return nil
 	}
 	file, err := os.Open(cfg.Identity)
@@ -402,10 +390,10 @@ func (s *server) queues(cfg *config.Config) []string {
 		return nil
 	}
 	var all []string
-	if s.role != "drills" {
+	if s.role != roleDrills {
 		all = append(all, "default", hostQueue(cfg.Host))
 	}
-	if s.role != "backups" && cfg.Identity != "" {
+	if s.role != roleBackups && cfg.Identity != "" {
 		all = append(all, drillQueue)
 	}
 	return all
@@ -413,7 +401,7 @@ func (s *server) queues(cfg *config.Config) []string {
 
 // quiet reports whether this service leaves it to another one to look at the stores, to answer Prometheus, and to raise alarms: it sees what
 // that one sees, and everything would be told twice.
-func (s *server) quiet() bool { return s.worker || s.role == "drills" }
+func (s *server) quiet() bool { return s.worker || s.role == roleDrills }
 
 // heldBack reports whether a pause or a maintenance window lets nothing of a job begin now.
 func heldBack(service config.Service, s config.Schedule, at time.Time) bool {
@@ -433,9 +421,9 @@ func (s *server) warnings(cfg *config.Config) []string {
 	var all []string
 	opens := slices.ContainsFunc(cfg.Jobs, func(j config.Job) bool { return j.Schedule.Given })
 	switch {
-	case s.role == "all" && cfg.Identity != "" && opens:
+	case s.role == roleAll && cfg.Identity != "" && opens:
 		all = append(all, "this service backs up and holds an identity too: whoever takes this host over can read every backup; drills belong on another machine, or at least in a unit of their own: docs/service.md")
-	case s.role == "all" && cfg.Identity == "" && opens:
+	case s.role == roleAll && cfg.Identity == "" && opens:
 		all = append(all, "no drill is run here, because there is no identity here, as it should be; another machine does them: docs/service.md")
 	}
 	return all
@@ -469,7 +457,7 @@ func (s *server) fileChanged() string {
 	case err != nil:
 		return "the file cannot be read any more: " + err.Error()
 	case !bytes.Equal(data, cfg.Content()):
-		return "the file was changed, and the service still runs with the one before"
+		return fileDiffers
 	}
 	return ""
 }

@@ -21,7 +21,6 @@ import (
 	"holdfast/internal/health"
 	"holdfast/internal/metrics"
 	"holdfast/internal/seal"
-	"holdfast/internal/survey"
 )
 
 const (
@@ -75,7 +74,7 @@ func (r *reporter) write() error {
 
 func (s *server) serviceFile() serviceFile {
 	s.mu.Lock()
-	f := serviceFile{Started: s.started, Config: s.problem, Clock: s.clock, Channels: s.failing, Running: map[string]time.Time{}}
+	f := serviceFile{Started: s.started, File: s.cfg.File, Sum: sumOf(s.cfg), Config: s.problem, Clock: s.clock, Channels: s.failing, Running: map[string]time.Time{}}
 	s.mu.Unlock()
 	status := s.daemon.Status()
 	f.Waiting, f.Trouble = status.Waiting, status.Trouble
@@ -92,8 +91,8 @@ type watcher struct {
 	metrics *metrics.Set
 	said    string // in the log, of how things stand
 
-	survey *survey.Surveyor // nil before the first look
-	keys   []seal.PublicKey // of those whose word counts for it
+	seen *lookout         // nil before the first look
+	keys []seal.PublicKey // of those whose word counts for it
 }
 
 // Run looks until ctx is cancelled.
@@ -155,15 +154,15 @@ func (w *watcher) lookOnce(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if w.survey == nil || !slices.EqualFunc(keys, w.keys, seal.PublicKey.Equal) {
-		w.survey, w.keys = &survey.Surveyor{}, keys // what it remembers was believed by others
+	if w.seen == nil || !slices.EqualFunc(keys, w.keys, seal.PublicKey.Equal) {
+		w.seen, w.keys = &lookout{}, keys // what it remembers was believed by others
 	}
-	state, err := own.stateOf(ctx, cfg, keys, w.survey)
+	state, err := own.stateOf(ctx, cfg, keys, w.seen)
 	if err != nil {
 		return err
 	}
-	f := w.serviceFile()
-	state.Service = health.Service{Running: true, Started: f.Started, Config: w.fileChanged(), Clock: f.Clock, Waiting: f.Waiting, Busy: len(f.Running)}
+	state.Service = w.serviceFile().state()
+	state.Service.Config = w.fileChanged()
 	return w.judge(ctx, cfg, own, state)
 }
 

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,7 +23,7 @@ import (
 )
 
 // stateOf finds out what is known of every job, store and key of the configuration. It only reads.
-func (a *app) stateOf(ctx context.Context, cfg *config.Config, keys []seal.PublicKey, s *survey.Surveyor) (health.State, error) {
+func (a *app) stateOf(ctx context.Context, cfg *config.Config, keys []seal.PublicKey, l *lookout) (health.State, error) {
 	state := health.State{At: a.Now(), Host: cfg.Host}
 	places, jobs, err := a.placesOf(ctx, cfg, keys)
 	if err != nil {
@@ -29,33 +31,35 @@ func (a *app) stateOf(ctx context.Context, cfg *config.Config, keys []seal.Publi
 	}
 	var found survey.Found
 	if len(jobs) > 0 {
-		if found, err = s.Look(ctx, places, jobs); err != nil {
+		if found, err = l.survey.Look(ctx, places, jobs); err != nil {
 			return state, err
 		}
 	}
-	var records survey.Records
-	if err := a.readJournal(cfg, &state.Audit, &records); err != nil {
+	if err := l.readJournal(ctx, a, cfg); err != nil {
 		return state, err
 	}
-	state.Service, err = readService(cfg)
+	state.Audit = l.audit
+	service, runs, err := loadService(cfg)
 	if err != nil {
 		return state, err
 	}
-	running, err := runningTasks(cfg)
-	if err != nil {
-		return state, err
+	if runs {
+		state.Service = service.state()
+		if service.Config == "" && service.File == cfg.File && service.Sum != sumOf(cfg) {
+			state.Service.Config = fileDiffers
+		}
 	}
 	for i, job := range found.Jobs {
-		records.Complete(&job)
+		l.records.Complete(&job)
 		addSchedule(&job, cfg, cfg.Jobs[i], state.At)
 		job.Recipient = strangersAmong(cfg, found.Keys[job.Name])
 		for t := range job.Tasks {
-			job.Tasks[t].Since = running[string(job.Name)+"/"+string(job.Tasks[t].Task)]
+			job.Tasks[t].Since = service.Running[string(job.Name)+"/"+string(job.Tasks[t].Task)]
 		}
 		state.Jobs = append(state.Jobs, job)
 	}
 	for _, place := range places {
-		s := a.spaceOf(ctx, cfg, place.Store, &records)
+		s := a.spaceOf(ctx, cfg, place.Store, &l.records)
 		s.Down = found.Down[place.Store]
 		state.Stores = append(state.Stores, s)
 	}
@@ -96,27 +100,42 @@ func (a *app) openPlaces(ctx context.Context, stores []config.Store, keys []seal
 	return places
 }
 
+// lookout is what is remembered from one look to the next. Its zero value has seen nothing. It is not safe for concurrent use.
+type lookout struct {
+	survey  survey.Surveyor
+	records survey.Records
+	chain   string // whose records these are
+	read    int64  // number of the last one
+	audit   health.Audit
+}
+
+// auditEvery is how often the whole journal is checked by somebody who looks again and again; between two checks only what is new is read.
+const auditEvery = 24 * time.Hour
+
 // readJournal reads what this installation recorded, and whether that is what was signed. Where nothing was recorded yet, nothing is known.
-func (a *app) readJournal(cfg *config.Config, audit *health.Audit, records *survey.Records) error {
+func (l *lookout) readJournal(ctx context.Context, a *app, cfg *config.Config) error {
 	j, err := a.ownJournal(cfg)
 	if err != nil || j == nil {
 		return err
 	}
-	audit.Checked = a.Now()
-	if err := eachOf(j, records.Add); err != nil {
-		audit.Broken = holdfast.Sentence(err)
+	if l.chain != j.Chain() || l.audit.Broken != "" || a.Now().Sub(l.audit.Checked) >= auditEvery {
+		l.chain, l.read, l.records, l.audit = j.Chain(), 0, survey.Records{}, health.Audit{Checked: a.Now()}
+		var trust journal.Trust
+		if key, err := a.ownKey(cfg); err == nil && key != nil {
+			trust = journal.Trust{*key}
+		}
+		if _, err := j.Verify(ctx, trust, nil); err != nil {
+			l.audit.Broken = holdfast.Sentence(err)
+		}
+	}
+	if err := j.Read(journal.Filter{After: l.read}, func(r journal.Record) error {
+		l.records.Add(r)
+		l.read, l.audit.Records = r.Seq, r.Seq
 		return nil
+	}); err != nil {
+		l.audit.Broken = holdfast.Sentence(err)
 	}
-	var trust journal.Trust
-	if key, err := a.ownKey(cfg); err == nil && key != nil {
-		trust = journal.Trust{*key}
-	}
-	seen, err := j.Verify(context.Background(), trust, nil)
-	audit.Records = seen.Records
-	if err != nil {
-		audit.Broken = holdfast.Sentence(err)
-	}
-	return nil
+	return ctx.Err()
 }
 
 // ownJournal opens the journal of this installation for reading; nil when nothing was recorded yet.
@@ -272,6 +291,8 @@ func serveDir(cfg *config.Config) string { return filepath.Join(cfg.State, "serv
 // serviceFile is what a running service tells other commands, in its folder.
 type serviceFile struct {
 	Started  time.Time            `json:"started"`
+	File     string               `json:"config_file"`   // of the configuration in force
+	Sum      string               `json:"config_sha256"` // of its content
 	Config   string               `json:"config_problem,omitempty"`
 	Clock    string               `json:"clock_problem,omitempty"`
 	Trouble  string               `json:"queue_problem,omitempty"`
@@ -302,16 +323,14 @@ func loadService(cfg *config.Config) (serviceFile, bool, error) {
 	return f, true, err
 }
 
-func readService(cfg *config.Config) (health.Service, error) {
-	f, runs, err := loadService(cfg)
-	if err != nil || !runs {
-		return health.Service{}, err
+// state is the file as others judge it.
+func (f serviceFile) state() health.Service {
+	return health.Service{
+		Running: true, Started: f.Started, Config: f.Config, Clock: f.Clock, Queue: f.Trouble, Waiting: f.Waiting, Busy: len(f.Running), Channels: f.Channels,
 	}
-	s := health.Service{Running: true, Started: f.Started, Config: f.Config, Clock: f.Clock, Waiting: f.Waiting, Busy: len(f.Running), Channels: f.Channels}
-	return s, nil
 }
 
-func runningTasks(cfg *config.Config) (map[string]time.Time, error) {
-	f, _, err := loadService(cfg)
-	return f.Running, err
-}
+const fileDiffers = "the file was changed, and the service still runs with the one before"
+
+// sumOf tells contents of configurations apart.
+func sumOf(cfg *config.Config) string { return fmt.Sprintf("%x", sha256.Sum256(cfg.Content())) }

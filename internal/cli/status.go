@@ -14,7 +14,6 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/health"
 	"holdfast/internal/report"
-	"holdfast/internal/survey"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -58,7 +57,7 @@ func (a *app) status(ctx context.Context, cfg *config.Config, f *storeFlags) err
 	if err != nil {
 		return err
 	}
-	state, err := a.stateOf(ctx, cfg, keys, &survey.Surveyor{})
+	state, err := a.stateOf(ctx, cfg, keys, &lookout{})
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ const (
 	AuditBroken      Alarm = "audit_broken"      // the journal is not what was signed
 	ClockOff         Alarm = "clock_off"
 	ConfigChanged    Alarm = "config_changed" // the file is not what the service runs with
+	QueueFailing     Alarm = "queue_failing"  // the service cannot write its queue, and starts nothing
 	ChannelFailing   Alarm = "channel_failing"
 )
 
@@ -41,7 +42,7 @@ const (
 func Alarms() []Alarm {
 	return []Alarm{
 		Stale, RunFailed, Incomplete, CopyMissing, StoreDown, SizeOdd, DurationOdd, DrillOverdue, DrillFailed, DrillImpossible, ObjectiveMissed,
-		VerifyFailed, PruneBlocked, DiskFull, KeyDue, RecipientUnknown, AuditBroken, ClockOff, ConfigChanged, ChannelFailing,
+		VerifyFailed, PruneBlocked, DiskFull, KeyDue, RecipientUnknown, AuditBroken, ClockOff, ConfigChanged, QueueFailing, ChannelFailing,
 	}
 }
 
@@ -64,7 +65,7 @@ func (s Severity) String() string {
 // Severity is that of an alarm; it never depends on the figures.
 func (a Alarm) Severity() Severity {
 	switch a {
-	case Stale, RunFailed, DrillFailed, VerifyFailed, AuditBroken, RecipientUnknown:
+	case Stale, RunFailed, DrillFailed, VerifyFailed, AuditBroken, RecipientUnknown, QueueFailing:
 		return Critical
 	}
 	return Warning

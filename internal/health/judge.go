@@ -164,6 +164,9 @@ func (j *judge) service() {
 	if j.Service.Config != "" {
 		j.add(Finding{Alarm: ConfigChanged, Text: j.Service.Config, Hint: "`holdfast config check`, then `systemctl reload holdfast`"})
 	}
+	if j.Service.Queue != "" {
+		j.add(Finding{Alarm: QueueFailing, Text: j.Service.Queue, Hint: "make room in the state folder, or mend it: nothing is started until then"})
+	}
 	if j.Service.Clock != "" {
 		j.add(Finding{Alarm: ClockOff, What: "service", Text: j.Service.Clock, Hint: "look at the host's time synchronisation"})
 	}

@@ -146,6 +146,7 @@ type Service struct {
 	Started  time.Time
 	Config   string // why the configuration that runs is not the one on the disk; "" when it is
 	Clock    string // what is odd about the clock; ""
+	Queue    string // why its queue cannot be written, and nothing is started; "" when it can
 	Waiting  int    // tasks that are due and wait
 	Busy     int    // tasks that run
 	Channels []Channel

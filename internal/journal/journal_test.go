@@ -527,3 +527,35 @@ func FuzzObjectName(f *testing.F) {
 		}
 	})
 }
+
+// What was read before is not read again, and files of it are not opened.
+func TestReadAfter(t *testing.T) {
+	k := newKit(t)
+	j := k.open(t)
+	for range 3 {
+		k.now = k.now.AddDate(0, 1, 0) // a file of its own
+		k.fill(t, j, 2)
+	}
+	var all, some []int64
+	read := func(after int64, into *[]int64) {
+		t.Helper()
+		if err := j.Read(journal.Filter{After: after}, func(r journal.Record) error {
+			*into = append(*into, r.Seq)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(0, &all)
+	first, err := filepath.Glob(filepath.Join(k.dir, "*.jsonl"))
+	if err != nil || len(first) != 3 {
+		t.Fatalf("files %q, %v", first, err)
+	}
+	if err := os.WriteFile(first[0], []byte("what is here is not looked at\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read(3, &some)
+	if !slices.Equal(all, []int64{1, 2, 3, 4, 5, 6}) || !slices.Equal(some, []int64{4, 5, 6}) {
+		t.Errorf("all %d, and after the third %d", all, some)
+	}
+}

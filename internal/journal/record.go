@@ -181,6 +181,7 @@ func plain(text string) string {
 
 // Filter chooses records. Its zero value chooses all.
 type Filter struct {
+	After        int64     // only records with a higher number: what was read before need not be read again
 	Since, Until time.Time // zero: no bound; Until is not included
 	Events       []Event
 	Job          holdfast.JobName
@@ -192,6 +193,8 @@ type Filter struct {
 // Matches reports whether a record is one of those chosen, whatever Last says.
 func (f Filter) Matches(r Record) bool {
 	switch {
+	case r.Seq <= f.After:
+		return false
 	case !f.Since.IsZero() && r.Time.Before(f.Since), !f.Until.IsZero() && !r.Time.Before(f.Until):
 		return false
 	case len(f.Events) > 0 && !slices.Contains(f.Events, r.Event):
@@ -215,7 +218,7 @@ func (f Filter) Newest(records []Record) []Record {
 // Read tells the records that match, oldest first; before it fails, those that it could read.
 func (j *Journal) Read(f Filter, each func(Record) error) error {
 	var chosen []Record
-	err := j.lines(func(line []byte) error {
+	err := j.linesAfter(f.After, func(line []byte) error {
 		r, err := parseLine(line)
 		if err == nil && f.Matches(r) {
 			chosen = append(chosen, r)

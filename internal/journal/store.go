@@ -61,12 +61,18 @@ func inStore(ctx context.Context, s *store.Store, prefix string) (objects []push
 }
 
 // lines calls do for every line of the journal, oldest first. What follows the last line break is no line.
-func (j *Journal) lines(do func(line []byte) error) error {
+func (j *Journal) lines(do func(line []byte) error) error { return j.linesAfter(0, do) }
+
+// linesAfter leaves out files that have no record after that number.
+func (j *Journal) linesAfter(after int64, do func(line []byte) error) error {
 	segments, err := j.segments()
 	if err != nil {
 		return err
 	}
-	for _, s := range segments {
+	for i, s := range segments {
+		if i+1 < len(segments) && segments[i+1].first <= after+1 {
+			continue
+		}
 		data, err := os.ReadFile(s.path)
 		if err != nil {
 			return err

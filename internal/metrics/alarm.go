@@ -29,7 +29,7 @@ func slots(v *view) []slot {
 			for _, store := range v.Stores {
 				all = append(all, slot{alarm, "", store.Name})
 			}
-		case health.KeyDue, health.AuditBroken, health.ConfigChanged, health.ChannelFailing:
+		case health.KeyDue, health.AuditBroken, health.ConfigChanged, health.QueueFailing, health.ChannelFailing:
 			all = append(all, slot{alarm: alarm})
 		default:
 			if alarm == health.ClockOff { // of the host as well as of a job whose backups lie in the future

@@ -85,6 +85,7 @@ func breakages() []breakage {
 		{alarm: health.KeyDue, host: func(s *health.State, now time.Time) { s.Keys[0].Expires = now.AddDate(0, 0, 10) }},
 		{alarm: health.AuditBroken, host: func(s *health.State, _ time.Time) { s.Audit.Broken = "record 7 was changed" }},
 		{alarm: health.ConfigChanged, host: func(s *health.State, _ time.Time) { s.Service.Config = "line 3 is refused" }},
+		{alarm: health.QueueFailing, host: func(s *health.State, _ time.Time) { s.Service.Queue = "the disk is full" }},
 		{alarm: health.ChannelFailing, host: func(s *health.State, _ time.Time) { s.Service.Channels[0].Failed = "timeout" }},
 	}
 }
