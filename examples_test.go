@@ -96,7 +96,7 @@ func TestSchedules(t *testing.T) {
 		},
 		"hourly.yaml": {
 			[]string{"jobs.app.schedule.backup +0 2 \\* \\* \\* ", "jobs.app.schedule.hourly +@hourly ", "jobs.app.keep.kinds.hourly.hourly +48 ", "jobs.app.keep.daily +30 "},
-			[]string{"0 2 * * *  holdfast  /opt/holdfast backup app --quiet", "0 0-1,3-23 * * *  holdfast  /opt/holdfast backup app --kind hourly"},
+			[]string{"0 2 * * *  holdfast  /opt/holdfast backup app --quiet", "0 * * * *  holdfast  /opt/holdfast backup app --kind hourly --scheduled --quiet"},
 		},
 		"staging.yaml": {
 			[]string{"jobs.staging.schedule.backup +0 4 \\* \\* sun ", "jobs.staging.schedule.drill_old +never ", "jobs.staging.schedule.drill +@monthly "},

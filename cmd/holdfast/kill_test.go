@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/testbed"
 )
 
@@ -88,7 +89,7 @@ func TestKilledAnywhere(t *testing.T) {
 		t.Errorf("%d folders of %d backups are left: %v", len(folders), committed, err)
 	}
 	for _, path := range tree(t, store) {
-		if strings.Contains(filepath.Base(path), "tmp") {
+		if strings.HasPrefix(filepath.Base(path), durable.TempPrefix) {
 			t.Errorf("a temporary file is left: %s", path)
 		}
 	}
