@@ -100,7 +100,7 @@ func scheduleShape() *shape {
 	s.fields = append(s.fields,
 		field{name: "host", form: formText, fallback: "any", example: "web1", doc: "The host (by its name in the configuration) that alone runs what needs the sources, where several machines share a queue."},
 		field{name: "zone", form: formText, fallback: "service.zone", example: "Europe/Berlin", doc: "Time zone of these times, by its name, or local for the server's."},
-		field{name: "jitter", form: formSpan, fallback: "0s", doc: "Everything is later by less than this, so that many hosts do not all begin at once. For one time it is always the same."},
+		field{name: "jitter", form: formSpan, fallback: "0s", doc: "Everything is later by less than this, which must be shorter than the time between two of a task, so that many hosts do not all begin at once. For one time it is always the same."},
 		field{name: "windows", form: formTexts, fallback: "none", example: `["0 22 * * sat for 6h"]`, doc: "Maintenance windows of this job."},
 		field{name: "paused", form: formFlag, fallback: "false", doc: "Start nothing of this job. Its alarms go on."},
 	)
@@ -247,6 +247,15 @@ func (r *reader) completeSchedule(service Service, j *draftJob) {
 		}
 		s.Times[task] = calendar
 	}
+	for _, task := range holdfast.Tasks() {
+		if s.Jitter == 0 {
+			break
+		}
+		if least := leastGap(s.Times[task], r.now, s.Zone); least > 0 && s.Jitter > least {
+			r.fault(j.at, "jobs.%s.schedule.jitter: %s is longer than the %s between two times of %s, which would be skipped; make it shorter", j.Name, formatSpan(s.Jitter), formatSpan(least), task)
+			break
+		}
+	}
 	if len(j.Mirrors) == 0 {
 		for _, task := range []holdfast.Task{holdfast.TaskMirror, holdfast.TaskDrillCopy} {
 			if !s.Times[task].IsZero() {
@@ -263,6 +272,27 @@ func (r *reader) completeSchedule(service Service, j *draftJob) {
 	if !s.Times[holdfast.TaskPrune].IsZero() && !j.Keep.Given {
 		r.fault(j.at, "jobs.%s.schedule.prune: nothing says what the job keeps; add keep, or leave this out", j.Name)
 	}
+}
+
+// mostGaps are as many as an hour with a time in each minute has, or five days with one in each hour: minutes repeat in every hour, and hours on
+// every day.
+const mostGaps = 130
+
+// leastGap is the shortest time between two of the next times of a calendar; 0 when there are none.
+func leastGap(c schedule.Calendar, from time.Time, zone *time.Location) time.Duration {
+	var least time.Duration
+	at := c.Next(from, zone)
+	for range mostGaps {
+		next := c.Next(at, zone)
+		if next.IsZero() {
+			break
+		}
+		if gap := next.Sub(at); least == 0 || gap < least {
+			least = gap
+		}
+		at = next
+	}
+	return least
 }
 
 // service shows how the service works.

@@ -108,6 +108,8 @@ func TestScheduleMistakes(t *testing.T) {
 		{"prune without keep", `backup: "@daily", prune: "@daily"`, "nothing says what the job keeps"},
 		{"mirror without mirrors", `backup: "@daily", mirror: "@daily"`, "the job has no mirrors"},
 		{"hourly when full", `backup: "*/30 * * * *", hourly: "@hourly"`, "would never be made"},
+		{"jitter", `backup: "@daily", hourly: "@hourly", jitter: 90m`, "1h30m is longer than the 1h between two times of hourly"},
+		{"jitter of minutes", `backup: "0,20 2 * * *", jitter: 30m`, "30m is longer than the 20m between two times of backup"},
 		{"zone", `backup: "@daily", zone: Mars/Base`, `"Mars/Base" is not a time zone`},
 		{"window", `backup: "@daily", windows: ["0 2 * * *"]`, "jobs.app.schedule.windows[0]"},
 		{"unknown key", `backups: "@daily"`, `did you mean "backup"?`},
