@@ -7,6 +7,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,9 @@ type Options struct {
 	Queues []string
 	// WorkOnly leaves it to others to put into the queue what is due.
 	WorkOnly bool
+	// Takeover is for how long nobody must have held the lock of a run on Server until its process counts as gone; 0: 90 s, in which a machine
+	// that lost its connection has noticed it and ended its run.
+	Takeover time.Duration
 	Now      func() time.Time
 	Run      Runner
 	Log      *slog.Logger
@@ -50,7 +54,7 @@ type Options struct {
 	Seen func(t Task) time.Time
 	// Interrupted is told of each run that was found unfinished after a crash.
 	Interrupted func(run Run)
-	// Changed is called, not at once from several goroutines, whenever a run began or ended or the queue changed. It must not block.
+	// Changed is called whenever a run began or ended or the queue changed, also from several goroutines at once. It must not block.
 	Changed func()
 }
 
@@ -61,13 +65,14 @@ func (o Options) queues() []string {
 	return o.Queues
 }
 
-// Daemon schedules and runs.
+// Daemon schedules and runs. Run works once.
 type Daemon struct {
 	opt    Options
 	lock   *os.File
 	data   *database
 	client rows
 	wake   chan struct{} // a new plan, or something ended
+	stops  chan struct{} // closed when nothing more is started
 
 	letting errgroup.Group // locks that are let go
 
@@ -75,10 +80,14 @@ type Daemon struct {
 	tasks   map[string]*scheduled
 	looked  time.Time      // by the scheduler, at all of them; zero: it must compute all anew
 	running map[string]Run // by the name of the task
-	open    map[string]int // rows that are not finished, by the name of the task
-	over    map[int64]over // rows whose end River was told, and may not have written yet
-	trouble string         // why the queue could not be written; "" when it could
-	suspect string         // what River last said went wrong, since it was last tried whether the queue can be written
+	waiting int            // rows that nobody runs, of all machines; not of a queue that is this daemon's own
+	// Of a queue that is this daemon's own alone: when the row of a task was due that is not finished, which tasks wait for another one that they
+	// must not run beside, and the rows whose end River was told, and may not have written yet.
+	open    map[string]time.Time
+	blocked map[string]bool
+	over    map[int64]over
+	trouble string // why the queue could not be written; "" when it could
+	suspect string // what River last said went wrong, since it was last tried whether the queue can be written
 }
 
 // ErrRunning says that another daemon works in the folder.
@@ -93,7 +102,14 @@ func Open(ctx context.Context, opt Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{opt: opt, lock: lock, wake: make(chan struct{}, 1), tasks: map[string]*scheduled{}, running: map[string]Run{}, open: map[string]int{}, over: map[int64]over{}}
+	// The wall clock alone counts: differences between monotonic readings would hide that it was set.
+	now := opt.Now
+	opt.Now = func() time.Time { return now().Round(0) }
+	opt.Takeover = cmp.Or(opt.Takeover, takeover)
+	d := &Daemon{
+		opt: opt, lock: lock, wake: make(chan struct{}, 1), stops: make(chan struct{}),
+		tasks: map[string]*scheduled{}, running: map[string]Run{}, open: map[string]time.Time{}, blocked: map[string]bool{}, over: map[int64]over{},
+	}
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -154,6 +170,9 @@ func (d *Daemon) start(ctx context.Context) error {
 	if d.client, err = d.data.newClient(d.opt, &worker{d: d}, d.suspects); err != nil {
 		return fmt.Errorf("open the queue: %w", err)
 	}
+	if d.data.shared {
+		return nil // others may be at it: the sweeper finds out
+	}
 	rows, err := unfinished(ctx, d.client)
 	if err != nil {
 		return fmt.Errorf("read the queue: %w", err)
@@ -163,10 +182,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read the queue: row %d: %w", row.ID, err)
 		}
-		d.open[args.Task]++
-	}
-	if d.data.shared {
-		return nil // others may be at it: the sweeper finds out
+		d.open[args.Task] = args.Due
 	}
 	// Nobody else works in this folder: whoever ran something is gone.
 	for _, row := range rows {
@@ -260,7 +276,8 @@ func (d *Daemon) work(ctx context.Context, abort, failed <-chan struct{}) error 
 	}
 	stop()
 	_ = loops.Wait() // no loop fails
-	if n := d.Status().Busy; n > 0 {
+	close(d.stops)
+	if n := len(d.Status().Running); n > 0 {
 		d.opt.Log.Info("waiting for what runs", "runs", n)
 	}
 	soft, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -284,8 +301,7 @@ func (d *Daemon) work(ctx context.Context, abort, failed <-chan struct{}) error 
 
 // Status is what the daemon does right now.
 type Status struct {
-	Waiting int   // rows that wait for a worker or for their next try
-	Busy    int   // that run
+	Waiting int   // rows that wait for a worker or for their next try; of a shared queue those of all machines, as of the last quarter of a minute
 	Running []Run // without order
 	Trouble string
 }
@@ -294,11 +310,10 @@ type Status struct {
 func (d *Daemon) Status() Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := Status{Busy: len(d.running), Trouble: d.trouble}
-	for _, n := range d.open {
-		s.Waiting += n
+	s := Status{Waiting: d.waiting, Trouble: d.trouble}
+	if !d.data.shared {
+		s.Waiting = len(d.open) - len(d.running)
 	}
-	s.Waiting -= s.Busy
 	for _, run := range d.running {
 		s.Running = append(s.Running, run)
 	}

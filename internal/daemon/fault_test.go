@@ -8,10 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"holdfast"
 	"holdfast/internal/daemon"
@@ -588,9 +591,94 @@ func TestFiveHundred(t *testing.T) {
 		if len(slices.Compact(got)) != 500 || len(got) != 500 {
 			t.Errorf("%d runs, %d different ones", len(got), len(slices.Compact(got)))
 		}
-		if status := l.Status(); status.Busy != 0 || status.Waiting != 0 || status.Trouble != "" {
+		if status := l.Status(); len(status.Running) != 0 || status.Waiting != 0 || status.Trouble != "" {
 			t.Errorf("status %+v", status)
 		}
 		b.end(l)
+	})
+}
+
+// stepped is what time.Now returns after the wall clock was set: the monotonic reading goes on.
+func stepped(by time.Duration) time.Time {
+	now := time.Now()
+	// A Time's first word has, below the flag of the monotonic reading, 33 bits of seconds and 30 of nanoseconds.
+	*(*uint64)(unsafe.Pointer(&now)) += uint64(by/time.Second) << 30
+	return now
+}
+
+// The clock of a machine is set, and its time.Now carries a monotonic reading, of which nothing may be told. Real time passes here, since there
+// is no such reading in a bubble.
+func TestClockSetBackForReal(t *testing.T) {
+	const ahead = 365 * 24 * time.Hour
+	if off := stepped(ahead).Round(0).Sub(time.Now().Round(0)); off < ahead-time.Second || off > ahead+time.Second {
+		t.Fatalf("the clock is set by %s, want %s", off, ahead)
+	}
+	b := newBed(t)
+	var off atomic.Int64
+	off.Store(int64(ahead))
+	opt := b.options()
+	opt.Now = func() time.Time { return stepped(time.Duration(off.Load())) }
+	l := b.start(opt, every("app", holdfast.TaskBackup, 2*time.Second))
+	defer b.end(l)
+	ran := func(year int) {
+		t.Helper()
+		deadline := time.Now().Add(time.Minute)
+		for !slices.ContainsFunc(b.took(), func(run string) bool { return strings.Contains(run, strconv.Itoa(year)) }) {
+			if time.Now().After(deadline) {
+				t.Fatalf("nothing of %d was run:\n%s", year, b.log)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	year := time.Now().UTC().Year()
+	ran(time.Now().Add(ahead).UTC().Year())
+	off.Store(0)
+	ran(year)
+}
+
+// A mistake of the program in one run fails that run, which is tried again as any other.
+func TestPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		tries := 0
+		b.will(func(context.Context, daemon.Run) (daemon.Outcome, error) {
+			if tries++; tries == 1 {
+				panic("no such index")
+			}
+			return daemon.Good, nil
+		})
+		task := every("app", holdfast.TaskBackup, interval)
+		task.Retries = 1
+		l := b.start(b.options(), task)
+		want(t, b.wait(interval+5*time.Minute), "app/backup 01-01T00:10 1", "app/backup 01-01T00:10 2")
+		if status := l.Status(); len(status.Running) != 0 || status.Waiting != 0 {
+			t.Errorf("it is %+v", status)
+		}
+		b.says("a mistake in holdfast itself: please report it", 1)
+		b.end(l)
+	})
+}
+
+// Backups that take longer than the time from one to the next do not keep the prune out for ever.
+func TestBackupsInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.will(func(ctx context.Context, run daemon.Run) (daemon.Outcome, error) {
+			if run.Task.Task == holdfast.TaskBackup {
+				time.Sleep(interval + time.Minute)
+			}
+			return daemon.Good, nil
+		})
+		backup, prune := every("app", holdfast.TaskBackup, interval), every("app", holdfast.TaskPrune, 2*interval)
+		backup.Alone, prune.Alone = "app", "app"
+		l := b.start(b.options(), backup, prune)
+		// Due with a backup it comes after it; the one that is due meanwhile comes after the prune.
+		want(t, b.wait(4*interval+9*time.Minute), "app/backup 01-01T00:10 1", "app/backup 01-01T00:20 1", "app/prune 01-01T00:20 1",
+			"app/backup 01-01T00:30 1", "app/backup 01-01T00:40 1")
+		l.stop()
+		time.Sleep(interval)
+		if err := errors.Join(<-l.ended, l.Close()); err != nil {
+			t.Error(err)
+		}
 	})
 }

@@ -130,7 +130,7 @@ func openSQLite(ctx context.Context, path string) (*database, error) {
 	driver := riversqlite.New(db)
 	// What this process puts into the queue is fetched at once; only what waited for its next try must be looked for.
 	d := &database{db: db, exec: driver.GetExecutor(), client: clientOn(driver), locks: newOwnLocks(), poll: 5 * time.Second, close: func() error { return closeIdle(db) }}
-	err = d.prepare(ctx, func() error { return migrate(ctx, driver) })
+	err = d.prepare(ctx, driver)
 	if err == nil {
 		err = d.unlead(ctx)
 	}
@@ -162,7 +162,7 @@ func (d *database) unlead(ctx context.Context) error {
 }
 
 // prepare checks the file and brings its tables to what this version needs.
-func (d *database) prepare(ctx context.Context, migrate func() error) error {
+func (d *database) prepare(ctx context.Context, driver *riversqlite.Driver) error {
 	var whole string
 	if err := d.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&whole); err != nil {
 		return err
@@ -170,7 +170,7 @@ func (d *database) prepare(ctx context.Context, migrate func() error) error {
 	if whole != "ok" {
 		return fmt.Errorf("%w: %s", errDamaged, whole)
 	}
-	if err := migrate(); err != nil {
+	if err := migrate(ctx, driver); err != nil {
 		return err
 	}
 	return d.makeTable(ctx)
@@ -314,8 +314,7 @@ func argsOf(row *rivertype.JobRow) (work, error) {
 // ended is a row that the queue believes to run, and that does not.
 type ended struct {
 	*rivertype.JobRow
-	done  bool // there is nothing more to do
-	again bool // what there was counts for no try
+	over
 }
 
 // final reports whether the row is not run any more.
@@ -352,7 +351,8 @@ func (d *database) giveBack(ctx context.Context, rows []ended) error {
 
 // probe finds out whether the queue can be written.
 func (d *database) probe(ctx context.Context) error {
-	if err := setDue(ctx, d.db, "", time.Now()); err != nil { // no task has that name
+	err := setDue(ctx, d.db, "", time.Now()) // no task has that name
+	if err != nil || d.shared {
 		return err
 	}
 	return d.unlead(ctx)

@@ -98,7 +98,9 @@ func (d *Daemon) look(ctx context.Context) time.Duration {
 	// A run may begin and end before this returns, so that they count as open before.
 	d.mu.Lock()
 	for _, p := range due {
-		d.open[p.task.Name()]++
+		if !d.data.shared {
+			d.open[p.task.Name()] = p.due
+		}
 	}
 	d.mu.Unlock()
 	fresh, err := d.data.insert(ctx, d.client, due)
@@ -106,7 +108,7 @@ func (d *Daemon) look(ctx context.Context) time.Duration {
 	for _, p := range due {
 		name := p.task.Name()
 		if !slices.Contains(fresh, name) {
-			d.open[name]--
+			delete(d.open, name)
 		}
 		switch s := d.tasks[name]; {
 		case s == nil:
@@ -122,22 +124,31 @@ func (d *Daemon) look(ctx context.Context) time.Duration {
 	return wait
 }
 
-// notElsewhere leaves out what others have put into the queue, or are still at.
+// notElsewhere leaves out what others have put into the queue, and what they are still at, which is looked at again.
 func (d *Daemon) notElsewhere(ctx context.Context, due []pair) []pair {
 	rows, err := unfinished(ctx, d.client)
 	if err != nil {
 		return due // what is wrong is told when it is inserted
 	}
-	open := map[string]int{}
+	open := map[string]time.Time{}
 	for _, row := range rows {
-		if args, err := argsOf(row); err == nil {
-			open[args.Task]++
+		if args, err := argsOf(row); err == nil && args.Due.After(open[args.Task]) {
+			open[args.Task] = args.Due
 		}
 	}
 	d.mu.Lock()
-	d.open = open
-	d.mu.Unlock()
-	return slices.DeleteFunc(due, func(p pair) bool { return open[p.task.Name()] > 0 })
+	defer d.mu.Unlock()
+	return slices.DeleteFunc(due, func(p pair) bool {
+		of, is := open[p.task.Name()]
+		if s := d.tasks[p.task.Name()]; s != nil && is {
+			if of.Before(p.due) {
+				s.next = d.looked
+			} else {
+				s.last = p.due
+			}
+		}
+		return is
+	})
 }
 
 // due tells what is due and is not yet in the queue, how long until it must be looked again, and by how much the clock was set back; 0: it
@@ -160,7 +171,7 @@ func (d *Daemon) due(now time.Time) (due []pair, wait, back time.Duration) {
 			last, next := s.Due(now)
 			s.next = next
 			if last.After(s.last) {
-				if (d.data.shared || d.open[name] == 0) && (s.Held == nil || !s.Held(now)) {
+				if _, open := d.open[name]; !open && (s.Held == nil || !s.Held(now)) {
 					due = append(due, pair{s.Task, last})
 				} else {
 					s.next = now // what is held, or still at it, is looked at again

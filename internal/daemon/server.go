@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -26,6 +28,12 @@ const (
 	settled = 50 * time.Millisecond
 	// young is how long after it was fetched a row may be without its lock.
 	young = 20 * time.Second
+	// takeover is longer than it takes to notice that a connection broke, twice beat, and to end a run, which a program has a minute for.
+	takeover = 2*beat + time.Minute + 10*time.Second
+	// turnedAway is how long it may take until a row is put back that was fetched, and whose locks somebody else holds.
+	turnedAway = 5 * time.Second
+	// unknownFor is how long another machine may have a task in its configuration that this one has not.
+	unknownFor = 24 * time.Hour
 )
 
 var (
@@ -37,7 +45,11 @@ var (
 func onServer(ctx context.Context, server string, password holdfast.Secret) (*database, error) {
 	config, err := pgxpool.ParseConfig(server)
 	if err != nil {
-		return nil, holdfast.WithHint(fmt.Errorf("%w: the queue's server: the connection text is not readable", holdfast.ErrUsage), "write service.queue.url as postgres://user@host/database")
+		why := "the connection text is not readable"
+		if file := new(fs.PathError); errors.As(err, &file) {
+			why = file.Error() // of sslrootcert, sslcert or sslkey; anything else might show the text itself
+		}
+		return nil, holdfast.WithHint(fmt.Errorf("%w: the queue's server: %s", holdfast.ErrUsage, why), "write service.queue.url as postgres://user@host/database")
 	}
 	if !password.IsZero() {
 		config.ConnConfig.Password = password.Reveal()
@@ -169,6 +181,9 @@ func (d *Daemon) stillMine(ctx context.Context, job *river.Job[work]) (bool, err
 // letGo releases the locks of a run that has ended. What it came to is written a moment after its work returned: until then a lock that is free
 // would say that its process is gone.
 func (d *Daemon) letGo(g *grip, job *river.Job[work]) {
+	if g == nil {
+		return
+	}
 	if !d.data.shared {
 		g.release()
 		return
@@ -190,22 +205,80 @@ func (d *Daemon) letGo(g *grip, job *river.Job[work]) {
 	})
 }
 
-// afterLoss waits, after the lock on a run was lost and the run has ended, until its row is this try's again, or nobody's: what is said of a
-// row that another machine runs by now would end that run.
-func (d *Daemon) afterLoss(ctx context.Context, job *river.Job[work]) error {
-	grip, err := waitFor(ctx, tolerant{d.data.locks}, rowLock(job.ID))
-	if err != nil {
-		return err
-	}
-	defer grip.release()
+// mayBegin reports, as an answer to River, why a run must not begin whose locks are held; nil: it may.
+func (d *Daemon) mayBegin(ctx context.Context, task Task, job *river.Job[work], log *slog.Logger) error {
 	mine, err := d.stillMine(ctx, job)
-	if err != nil {
-		return err
-	}
-	if !mine {
+	if err == nil && !mine {
 		return errGivenBack
 	}
+	busy := true
+	// A row that is turned away at this moment, by the locks that are held here, seems to run too.
+	for deadline := time.Now().Add(turnedAway); err == nil && busy; {
+		if busy, err = d.stillAt(ctx, task.Alone, job.ID); !busy || time.Now().After(deadline) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-time.After(settled):
+		}
+	}
+	if err != nil {
+		log.Error("the queue cannot be read", "error", sentence(err))
+	}
+	if err != nil || busy {
+		return river.JobSnooze(busyWait)
+	}
 	return nil
+}
+
+// stillAt reports whether another row of tasks that share alone runs, as far as the queue knows. Whoever runs it may have lost its locks with its
+// connection and need a while to end.
+func (d *Daemon) stillAt(ctx context.Context, alone string, but int64) (bool, error) {
+	if alone == "" {
+		return false, nil
+	}
+	list, err := d.client.JobList(ctx, river.NewJobListParams().First(mostRows).States(rivertype.JobStateRunning))
+	if err != nil {
+		return false, err
+	}
+	for _, row := range list.Jobs {
+		args, err := argsOf(row)
+		if other, known := d.task(args.Task); err == nil && known && other.Alone == alone && row.ID != but {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// afterLoss waits, after the lock on a run was lost and the run has ended, until its row is this try's again, or nobody's: what is said of a
+// row that another machine runs by now would end that run, as far as the queue knows. It returns the new hold. It waits no longer than until the
+// daemon stops: then the row is, at worst, run once more.
+func (d *Daemon) afterLoss(ctx context.Context, lost *grip, job *river.Job[work]) (*grip, error) {
+	lost.release()
+	waiting, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	defer func() {
+		cancel()
+		<-ended
+	}()
+	go func() {
+		defer close(ended)
+		select {
+		case <-d.stops:
+			cancel()
+		case <-waiting.Done():
+		}
+	}()
+	grip, err := waitFor(waiting, tolerant{d.data.locks}, rowLock(job.ID))
+	if err != nil {
+		return nil, err
+	}
+	mine, err := d.stillMine(waiting, job)
+	if err == nil && !mine {
+		err = errGivenBack
+	}
+	return grip, err
 }
 
 // tolerant are locks of a server that may be away for a while.
@@ -219,51 +292,79 @@ func (t tolerant) try(ctx context.Context, names ...string) (*grip, error) {
 	return grip, err
 }
 
+// unheld is a row that seems to run, and whose lock nobody holds.
+type unheld struct {
+	attempt int
+	since   time.Time
+}
+
 // sweep gives back rows whose process is gone, on whichever machine it was.
 func (d *Daemon) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
+	var seen map[int64]unheld
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if err := d.sweepOnce(ctx); err != nil && ctx.Err() == nil {
+		var err error
+		if seen, err = d.sweepOnce(ctx, seen); err != nil && ctx.Err() == nil {
 			d.opt.Log.Error("what others left unfinished is not known", "error", holdfast.Sentence(err))
 		}
 	}
 }
 
-func (d *Daemon) sweepOnce(ctx context.Context) error {
-	list, err := d.client.JobList(ctx, river.NewJobListParams().First(mostRows).States(rivertype.JobStateRunning))
+// sweepOnce looks at all rows once, and returns those whose lock nobody holds. seen are those of the look before.
+func (d *Daemon) sweepOnce(ctx context.Context, seen map[int64]unheld) (map[int64]unheld, error) {
+	rows, err := unfinished(ctx, d.client)
 	if err != nil {
-		return err
+		return seen, err
 	}
-	for _, row := range list.Jobs {
-		if row.AttemptedAt == nil || d.opt.Now().Sub(*row.AttemptedAt) < young {
+	now := map[int64]unheld{}
+	waiting := 0
+	for _, row := range rows {
+		if row.State != rivertype.JobStateRunning {
+			waiting++
 			continue
 		}
-		if err := d.sweepRow(ctx, row); err != nil {
-			return err
+		free, sweepErr := d.sweepRow(ctx, row, seen[row.ID])
+		err = errors.Join(err, sweepErr)
+		if free.attempt > 0 {
+			now[row.ID] = free
 		}
 	}
-	return nil
+	d.mu.Lock()
+	d.waiting = waiting
+	d.mu.Unlock()
+	return now, err
 }
 
-// sweepRow gives a row back if nobody holds its lock.
-func (d *Daemon) sweepRow(ctx context.Context, row *rivertype.JobRow) error {
+// sweepRow gives a row back if nobody has held its lock for long enough. was is what was seen of it before. Whoever has lost its lock to a break
+// of the connection ends its run, which takes a while: a row that is given back at once would be run twice at once.
+func (d *Daemon) sweepRow(ctx context.Context, row *rivertype.JobRow, was unheld) (unheld, error) {
+	if row.AttemptedAt == nil || d.opt.Now().Sub(*row.AttemptedAt) < young {
+		return unheld{}, nil
+	}
 	grip, err := d.data.locks.try(ctx, rowLock(row.ID))
-	if err != nil || grip == nil {
-		return err
+	if err != nil {
+		return was, err
+	}
+	if grip == nil {
+		return unheld{}, nil
 	}
 	defer grip.release()
 	now, err := d.client.JobGet(ctx, row.ID)
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return was, err
+	case now.State != rivertype.JobStateRunning || now.Attempt != row.Attempt:
+		return unheld{}, nil
+	case was.attempt != row.Attempt:
+		return unheld{row.Attempt, time.Now()}, nil
+	case time.Since(was.since) < d.opt.Takeover:
+		return was, nil
 	}
-	if now.State != rivertype.JobStateRunning || now.Attempt != row.Attempt {
-		return nil
-	}
-	return d.giveBack(ctx, now)
+	return was, d.giveBack(ctx, now)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func workOn(server string) error {
 		return err
 	}
 	d, err := daemon.Open(ctx, daemon.Options{
-		Dir: dir, Workers: 3, Now: time.Now, Server: server, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Dir: dir, Workers: 3, Now: time.Now, Server: server, Takeover: time.Second, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Run: func(ctx context.Context, run daemon.Run) (daemon.Outcome, error) {
 			if err := say("INSERT INTO said (task, attempt, pid, word) VALUES ($1, $2, $3, 'begins')", run.Task.Name(), run.Attempt, os.Getpid()); err != nil {
 				return daemon.Failed, err
@@ -213,4 +214,153 @@ func TestServerThatIsNotThere(t *testing.T) {
 	if _, err := daemon.Open(t.Context(), opt); !errors.Is(err, holdfast.ErrUsage) {
 		t.Errorf("a text that cannot be read: %v", err)
 	}
+	opt.Server = "postgres://u@db1/h?sslmode=verify-full&sslrootcert=/none/ca.pem"
+	if _, err := daemon.Open(t.Context(), opt); !errors.Is(err, holdfast.ErrUsage) || !strings.Contains(err.Error(), "/none/ca.pem: no such file") {
+		t.Errorf("a certificate that is not there: %v", err)
+	}
+}
+
+// member is a daemon of a shared queue. It is never closed: its test's server ends before.
+func member(t *testing.T, server string, change func(*daemon.Options), tasks ...daemon.Task) (*bed, *living) {
+	t.Helper()
+	b := newBed(t)
+	opt := b.options()
+	opt.Server, opt.Now = server, time.Now
+	opt.Seen = func(daemon.Task) time.Time { return time.Now().Add(-72 * time.Hour) }
+	change(&opt)
+	l := b.start(opt, tasks...)
+	t.Cleanup(func() {
+		l.stop()
+		close(l.abort)
+		if err := errors.Join(<-l.ended, l.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return b, l
+}
+
+// becomes waits until something is true.
+func becomes(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(2 * time.Minute)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("it never came true that %s", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// The server of the queue is started again while two machines are at a run each. All locks are free at once then, and the runs need a while to end:
+// until they have, nobody else is at them, nor at another task that one of them excludes.
+func TestServerStartedAgain(t *testing.T) {
+	pg := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	now := time.Now()
+	once := func(job string, task holdfast.Task, due time.Time) daemon.Task {
+		return daemon.Task{Job: holdfast.JobName(job), Task: task, Alone: job, Retries: 3, RetryWait: time.Second, Due: func(at time.Time) (time.Time, time.Time) {
+			if at.Before(due) {
+				return time.Time{}, due
+			}
+			return due, time.Time{}
+		}}
+	}
+	var mu sync.Mutex // guards what follows
+	running, most, cut := map[string]int{}, map[string]int{}, map[string]int{}
+	for range 2 {
+		b, _ := member(t, pg.URL("postgres"), func(opt *daemon.Options) {
+			opt.Workers, opt.Takeover = 1, time.Minute
+			opt.Run = func(ctx context.Context, run daemon.Run) (daemon.Outcome, error) {
+				job := run.Task.Alone
+				mu.Lock()
+				running[job]++
+				most[job] = max(most[job], running[job])
+				first := run.Task.Task == holdfast.TaskBackup && cut[job] == 0
+				mu.Unlock()
+				defer func() {
+					mu.Lock()
+					running[job]--
+					mu.Unlock()
+				}()
+				if !first {
+					return daemon.Good, nil
+				}
+				<-ctx.Done()
+				mu.Lock()
+				cut[job]++
+				mu.Unlock()
+				<-time.After(20 * time.Second) // a program that takes its time to end, longer than others take to look
+				return daemon.Cancelled, nil
+			}
+		}, once("app", holdfast.TaskBackup, now.Add(-time.Hour)), once("shop", holdfast.TaskBackup, now.Add(-time.Hour)), once("app", holdfast.TaskPrune, now.Add(10*time.Second)))
+		defer func() {
+			if t.Failed() {
+				t.Log(b.log)
+			}
+		}()
+	}
+	becomes(t, "both machines are at a backup", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return running["app"] == 1 && running["shop"] == 1
+	})
+	pg.Stop(t)
+	pg.Start(t)
+	becomes(t, "all is done", func() bool {
+		return pg.Value(t, "postgres", "SELECT count(*) FROM river_job WHERE state = 'completed'") == "3"
+	})
+	for _, job := range []string{"app", "shop"} {
+		if most[job] != 1 || cut[job] != 1 {
+			t.Errorf("of job %s %d ran at once, and %d were cut off, want 1 and 1", job, most[job], cut[job])
+		}
+	}
+}
+
+// What becomes due while another machine is still at the time before is run when that has ended.
+func TestDueWhileAnotherIsAtIt(t *testing.T) {
+	pg := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	first, second := time.Now().Add(-time.Hour), time.Now().Add(4*time.Second)
+	task := daemon.Task{Job: "app", Task: holdfast.TaskBackup, Due: func(at time.Time) (time.Time, time.Time) {
+		if at.Before(second) {
+			return first, second
+		}
+		return second, time.Time{}
+	}}
+	held := make(chan struct{})
+	works, worker := member(t, pg.URL("postgres"), func(opt *daemon.Options) { opt.WorkOnly = true }, task)
+	works.will(func(ctx context.Context, run daemon.Run) (daemon.Outcome, error) {
+		if run.Due.Before(second) {
+			select {
+			case <-held:
+			case <-ctx.Done():
+			}
+		}
+		return daemon.Good, nil
+	})
+	_, plans := member(t, pg.URL("postgres"), func(opt *daemon.Options) { opt.Queues = []string{"other"} }, task)
+	becomes(t, "the first runs", func() bool { return len(works.took()) == 1 })
+	becomes(t, "the second is due", func() bool { return time.Now().After(second.Add(time.Second)) })
+	close(held)
+	var then []string
+	becomes(t, "the second is run", func() bool {
+		for _, status := range []daemon.Status{worker.Status(), plans.Status()} {
+			if status.Waiting < 0 {
+				t.Fatalf("a machine says that %d wait", status.Waiting)
+			}
+		}
+		then = append(then, works.took()...)
+		return len(then) > 0
+	})
+	want(t, then, fmt.Sprintf("app/backup %s 1", second.UTC().Format("2006-01-02T15:04")))
+}
+
+// A row whose task no machine has in its configuration any more does not stay for ever.
+func TestTaskThatIsGoneEverywhere(t *testing.T) {
+	pg := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	due := time.Now().Add(-48 * time.Hour)
+	member(t, pg.URL("postgres"), func(opt *daemon.Options) { opt.Queues = []string{"other"} }, fleetTasks(due)[0])
+	becomes(t, "it is in the queue", func() bool { return pg.Value(t, "postgres", "SELECT count(*) FROM river_job") == "1" })
+	b, _ := member(t, pg.URL("postgres"), func(*daemon.Options) {})
+	becomes(t, "it is left out", func() bool { return pg.Value(t, "postgres", "SELECT state FROM river_job") == "cancelled" })
+	b.says("left out: the configuration has no such task any more", 1)
+	want(t, b.took())
 }

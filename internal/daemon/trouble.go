@@ -77,7 +77,7 @@ func (d *Daemon) wrote(ctx context.Context, err error) error {
 	return err
 }
 
-// begun takes down that a row is run.
+// begun takes down that a row is run. Rows of a shared queue are their sweeper's.
 func (d *Daemon) begun(row int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -86,6 +86,9 @@ func (d *Daemon) begun(row int64) {
 
 // told takes down what River is told of the end of a row.
 func (d *Daemon) told(row int64, o over) {
+	if d.data.shared {
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.over[row] = o
@@ -111,7 +114,7 @@ func (d *Daemon) settle(ctx context.Context) error {
 	var left []ended
 	for _, row := range list.Jobs {
 		if o, is := old[row.ID]; is && d.isOver(row.ID, o) {
-			left = append(left, ended{row, o.done, o.again})
+			left = append(left, ended{row, o})
 		}
 	}
 	if err := d.data.giveBack(ctx, left); err != nil {

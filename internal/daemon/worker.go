@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -41,7 +43,7 @@ func (w *worker) work(ctx context.Context, job *river.Job[work]) error {
 	d, name := w.d, job.Args.Task
 	log := d.opt.Log.With("task", name, "due", job.Args.Due)
 	task, known := d.task(name)
-	if !known && d.data.shared {
+	if !known && d.data.shared && d.opt.Now().Sub(job.Args.Due) < unknownFor {
 		return river.JobSnooze(time.Minute) // another machine may have it in its configuration
 	}
 	if !known {
@@ -50,9 +52,11 @@ func (w *worker) work(ctx context.Context, job *river.Job[work]) error {
 		return river.JobCancel(errors.New("the configuration has no such task any more"))
 	}
 	if task.Held != nil && task.Held(d.opt.Now()) {
+		d.waits(name, false)
 		return river.JobSnooze(tick)
 	}
-	if d.outranked(task) {
+	if d.outranked(task, job.Args.Due) {
+		d.waits(name, true)
 		return river.JobSnooze(busyWait)
 	}
 	grip, err := d.data.locks.try(ctx, d.exclusive(task, job.ID)...)
@@ -60,14 +64,14 @@ func (w *worker) work(ctx context.Context, job *river.Job[work]) error {
 		log.Error("its lock cannot be had", "error", sentence(err))
 		return river.JobSnooze(busyWait)
 	}
+	d.waits(name, grip == nil)
 	if grip == nil {
 		return river.JobSnooze(busyWait)
 	}
-	defer d.letGo(grip, job)
+	defer func() { d.letGo(grip, job) }()
 	if d.data.shared {
-		mine, err := d.stillMine(ctx, job)
-		if err != nil || !mine {
-			return errGivenBack
+		if err := d.mayBegin(ctx, task, job, log); err != nil {
+			return err
 		}
 	}
 	running, cancel := context.WithCancelCause(ctx)
@@ -75,18 +79,19 @@ func (w *worker) work(ctx context.Context, job *river.Job[work]) error {
 	defer grip.watch(func() { cancel(errLockLost) })()
 	run := Run{Task: task, Due: job.Args.Due, Attempt: job.Attempt, Began: d.opt.Now()}
 	d.began(name, run)
-	outcome, err := d.opt.Run(running, run)
-	if errors.Is(context.Cause(running), errLockLost) {
+	start := time.Now()
+	outcome, err := d.do(running, run, log)
+	last := job.Attempt >= job.MaxAttempts
+	again := outcome == Busy || outcome == Cancelled || outcome == Failed && !last
+	lost := errors.Is(context.Cause(running), errLockLost)
+	d.ended(name, again || lost)
+	if lost {
 		log.Warn("the queue's server could not be reached; the run was ended")
-		if err := d.afterLoss(ctx, job); err != nil {
-			d.ended(name, false)
+		if grip, err = d.afterLoss(ctx, grip, job); err != nil {
 			return err
 		}
 	}
-	last := job.Attempt >= job.MaxAttempts
-	again := outcome == Busy || outcome == Cancelled || outcome == Failed && !last
-	d.ended(name, again)
-	log = log.With("attempt", job.Attempt, "seconds", d.opt.Now().Sub(run.Began).Seconds())
+	log = log.With("attempt", job.Attempt, "seconds", time.Since(start).Seconds())
 	switch outcome {
 	case Good:
 		log.Info("done")
@@ -109,6 +114,17 @@ func (w *worker) work(ctx context.Context, job *river.Job[work]) error {
 	return orUnknown(err)
 }
 
+// do runs it. A mistake of the program itself ends that run alone.
+func (d *Daemon) do(ctx context.Context, run Run, log *slog.Logger) (outcome Outcome, err error) {
+	defer func() {
+		if mistake := recover(); mistake != nil {
+			log.Error("a mistake in holdfast itself: please report it", "panic", fmt.Sprint(mistake), "stack", string(debug.Stack()))
+			outcome, err = Failed, fmt.Errorf("a mistake in holdfast itself: %v", mistake)
+		}
+	}()
+	return d.opt.Run(ctx, run)
+}
+
 func sentence(err error) string { return holdfast.Sentence(orUnknown(err)) }
 
 func orUnknown(err error) error {
@@ -118,20 +134,36 @@ func orUnknown(err error) error {
 	return err
 }
 
-// outranked reports whether a task that excludes this one goes before it and is still to be done: a prune waits for the backup that was due
-// with it, whichever worker was free first.
-func (d *Daemon) outranked(task Task) bool {
+// outranked reports whether a task that excludes this one goes before it and is still to be done: a prune waits for the backup that was due with
+// it, whichever worker was free first; and a backup that is due while the one before it runs waits for the prune that was due before.
+func (d *Daemon) outranked(task Task, due time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if task.Alone == "" || d.data.shared {
+	if task.Alone == "" {
 		return false
 	}
 	for name, other := range d.tasks {
-		if other.Alone == task.Alone && priority(other.Task.Task) < priority(task.Task) && d.open[name] > 0 {
+		of, open := d.open[name]
+		if !open || other.Alone != task.Alone {
+			continue
+		}
+		if priority(other.Task.Task) < priority(task.Task) && !of.After(due) || d.blocked[name] && of.Before(due) {
 			return true
 		}
 	}
 	return false
+}
+
+// waits takes down whether a task waits for nothing but another one that it must not run beside.
+func (d *Daemon) waits(name string, does bool) {
+	if d.data.shared {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if delete(d.blocked, name); does {
+		d.blocked[name] = true
+	}
 }
 
 // task returns what a name of the queue stands for.
@@ -173,9 +205,7 @@ func (d *Daemon) ended(name string, again bool) {
 // finished takes down that a row is done for good: the next due time of its task may come.
 func (d *Daemon) finished(name string) {
 	d.mu.Lock()
-	if d.open[name]--; d.open[name] <= 0 {
-		delete(d.open, name)
-	}
+	delete(d.open, name)
 	d.mu.Unlock()
 	d.poke()
 	d.changed()
