@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -74,7 +73,7 @@ func parseAddress(kind, address string, reach Reach) (*url.URL, error) {
 		}
 	}
 	if addr, err := netip.ParseAddr(base.Hostname()); err == nil && metadata(embedded(addr)) {
-		return nil, usage(kind, "the address is link-local, where hosts have their metadata service", "write the address of a host that takes messages")
+		return nil, usage(kind, "the address is link-local, or else where hosts have their metadata service", "write the address of a host that takes messages")
 	}
 	if base.Scheme == "http" && !reach.AllowPlain && !loopback(base.Hostname()) {
 		return nil, usage(kind, "the address is not https", "use https, or allow plain http for this channel when its network can be trusted")
@@ -103,7 +102,7 @@ func (c *client) String() string { return c.kind + " " + c.base.Host }
 // answer is what a service said to a request that it took.
 type answer struct {
 	status int
-	page   bool // it calls itself HTML
+	page   bool // it is HTML
 	body   string
 }
 
@@ -158,9 +157,11 @@ func (c *client) ask(ctx context.Context, method string, target *url.URL, header
 		return answer{}, c.unanswered(ctx, timed, limit, err)
 	}
 	defer response.Body.Close()
-	said, err := io.ReadAll(io.LimitReader(response.Body, answerLimit))
-	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	got := answer{response.StatusCode, kind == "text/html" || kind == "application/xhtml+xml", string(said)}
+	var said []byte
+	if response.StatusCode >= 200 { // what follows a switch of protocols (101) is no body, and no context would end it
+		said, err = io.ReadAll(io.LimitReader(response.Body, answerLimit))
+	}
+	got := answer{response.StatusCode, page(response.Header.Get("Content-Type"), said), string(said)}
 	switch {
 	case got.status >= 300 && got.status < 400:
 		return answer{}, c.redirected(got, response.Header.Get("Location"))
@@ -170,6 +171,18 @@ func (c *client) ask(ctx context.Context, method string, target *url.URL, header
 		return answer{}, c.unanswered(ctx, timed, limit, err)
 	}
 	return got, nil
+}
+
+// page reports whether an answer is HTML, as it says or as it begins: error pages come with any type, a malformed one, and none.
+func page(kind string, body []byte) bool {
+	for _, kind := range []string{kind, http.DetectContentType(body)} {
+		name, _, _ := strings.Cut(kind, ";")
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "text/html", "application/xhtml+xml":
+			return true
+		}
+	}
+	return false
 }
 
 // failed names the channel.

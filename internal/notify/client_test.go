@@ -81,6 +81,27 @@ func TestSecretsThatBeginAlike(t *testing.T) {
 	}
 }
 
+// A secret is hidden as servers in other languages spell it: PHP, Python, Ruby, JavaScript.
+func TestSpellings(t *testing.T) {
+	const token = `can/ary"1'é😀&`
+	for _, spelt := range []string{
+		token, `can\/ary\"1'\u00e9\ud83d\ude00&`, `can/ary\"1'\u00e9\ud83d\ude00&`, `can\/ary\"1'é😀&`, "can/ary&quot;1&#039;é😀&amp;",
+		"can/ary&quot;1&#x27;é😀&amp;", "can/ary&quot;1&#39;é😀&amp;", "can/ary&#34;1&#39;é😀&amp;",
+	} {
+		sink := newSink(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, "no "+spelt+" here")
+		})
+		channel, err := notify.NewWebhook(notify.WebhookOptions{URL: secret(sink.URL), Authorization: secret("Bearer " + token)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := channel.Send(t.Context(), alarm); err == nil || !strings.HasSuffix(err.Error(), `: "no ******** here"`) {
+			t.Errorf("%s: got %v", spelt, err)
+		}
+	}
+}
+
 // A redirect is not followed, wherever it leads, and where it leads is not told.
 func TestRedirects(t *testing.T) {
 	each(t, func(t *testing.T, s service) {
@@ -127,7 +148,19 @@ func TestNoAnswer(t *testing.T) {
 			"it hangs up":      {hijack(""), "no answer: EOF"},
 			"it speaks else":   {hijack(strings.Join(s.secrets, " ") + "\x1b\r\n"), "malformed HTTP"},
 			"it ends too soon": {hijack("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + s.body), "unexpected EOF"},
-			"endless headers":  {hijack("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)), "headers exceeded"},
+			"it changes the subject": {func(w http.ResponseWriter, r *http.Request) { // and leaves the connection open
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: canary\r\n\r\n")
+				go func() {
+					defer conn.Close()
+					_, _ = io.Copy(io.Discard, conn) // until the client hangs up
+				}()
+			}, "answered 101 Switching Protocols"},
+			"endless headers": {hijack("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)), "headers exceeded"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				sink := newSink(t, test.answer)
@@ -258,6 +291,7 @@ func TestAddresses(t *testing.T) {
 			{"https://[fd00:ec2::254]", notify.Reach{AllowPrivate: true}, "link-local"},
 			{"https://[::ffff:169.254.169.254]", notify.Reach{AllowPrivate: true}, "link-local"},
 			{"https://[64:ff9b::a9fe:a9fe]", notify.Reach{AllowPrivate: true}, "link-local"},
+			{"https://100.100.100.200", notify.Reach{AllowPrivate: true}, "metadata service"},
 		} {
 			_, err := s.open(test.base, test.reach)
 			if test.want == "" {
@@ -291,7 +325,10 @@ func TestOptions(t *testing.T) {
 		"a header in ntfy's token": func() (notify.Channel, error) {
 			return notify.NewNtfy(notify.NtfyOptions{Topic: secret("t"), Token: secret(canary)})
 		},
-		"no topic":             func() (notify.Channel, error) { return notify.NewNtfy(notify.NtfyOptions{}) },
+		"no topic": func() (notify.Channel, error) { return notify.NewNtfy(notify.NtfyOptions{}) },
+		"ntfy with a path": func() (notify.Channel, error) {
+			return notify.NewNtfy(notify.NtfyOptions{Server: "https://ntfy.sh/canary", Topic: secret("canary")})
+		},
 		"a topic with a slash": func() (notify.Channel, error) { return notify.NewNtfy(notify.NtfyOptions{Topic: secret("canary/b")}) },
 		"no token of a bot":    func() (notify.Channel, error) { return notify.NewTelegram(notify.TelegramOptions{Chat: "1"}) },
 		"a token that leads elsewhere": func() (notify.Channel, error) {

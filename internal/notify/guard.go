@@ -33,8 +33,12 @@ func (g guard) control(_, address string, _ syscall.RawConn) error {
 func (g guard) check(addr netip.Addr) error {
 	addr = embedded(addr)
 	if metadata(addr) {
-		return holdfast.WithHint(fmt.Errorf("the address %s is refused: it is link-local, where hosts have their metadata service", addr),
+		return holdfast.WithHint(fmt.Errorf("the address %s is refused: it is link-local, or else where hosts have their metadata service", addr),
 			"write the address of a host that takes messages")
+	}
+	if localhost(g.host) && !internal(addr) {
+		return holdfast.WithHint(fmt.Errorf("the address %s is refused: it is not of this host, and %s is", addr, g.host),
+			"look what gives that name another address: as a rule /etc/hosts lacks it")
 	}
 	if !internal(addr) || g.private {
 		return nil
@@ -59,24 +63,36 @@ func localhost(host string) bool {
 	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }
 
-// embedded is the IPv4 address that an IPv6 one stands for, mapped (RFC 4291) or translated (RFC 6052): the same machine answers.
+// embedded is the IPv4 address that an IPv6 one stands for, mapped (RFC 4291), translated (RFC 6052; RFC 8215, whose last 32 bits it is as
+// a rule) or of 6to4 (RFC 3056): the same machine answers.
 func embedded(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap().WithZone("")
-	if translated(addr) {
-		raw := addr.As16()
+	if addr.Is4() {
+		return addr
+	}
+	raw := addr.As16()
+	switch {
+	case translated(raw):
 		return netip.AddrFrom4([4]byte(raw[12:]))
+	case raw[0] == 0x20 && raw[1] == 0x02:
+		return netip.AddrFrom4([4]byte(raw[2:]))
 	}
 	return addr
 }
 
-func translated(addr netip.Addr) bool {
-	return netip.PrefixFrom(netip.AddrFrom16([16]byte{1: 0x64, 2: 0xff, 3: 0x9b}), 96).Contains(addr)
+// translated reports whether an address is of 64:ff9b::/96 or 64:ff9b:1::/48.
+func translated(raw [16]byte) bool {
+	return [12]byte(raw[:]) == [12]byte{1: 0x64, 2: 0xff, 3: 0x9b} || [6]byte(raw[:]) == [6]byte{1: 0x64, 2: 0xff, 3: 0x9b, 5: 1}
 }
 
-// metadata reports whether addr is where clouds answer a host about itself: link-local, or one of their fixed IPv6 addresses.
+// metadata reports whether addr is where clouds answer a host about itself: link-local, or one of their fixed addresses.
 func metadata(addr netip.Addr) bool {
-	return addr.IsLinkLocalUnicast() || addr == netip.AddrFrom16([16]byte{0: 0xfd, 2: 0x0e, 3: 0xc2, 14: 0x02, 15: 0x54}) ||
-		addr == netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x20, 3: 0xce, 14: 0x02, 15: 0x54})
+	switch addr {
+	case netip.AddrFrom4([4]byte{100, 100, 100, 200}), netip.AddrFrom4([4]byte{168, 63, 129, 16}), netip.AddrFrom4([4]byte{192, 0, 0, 192}),
+		netip.AddrFrom16([16]byte{0: 0xfd, 2: 0x0e, 3: 0xc2, 14: 0x02, 15: 0x54}), netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x20, 3: 0xce, 14: 0x02, 15: 0x54}):
+		return true
+	}
+	return addr.IsLinkLocalUnicast()
 }
 
 // internal reports whether addr is of this host or of a network of one's own: RFC 1918, RFC 4193, RFC 6598, and all that Linux

@@ -19,13 +19,15 @@ import (
 func TestGuard(t *testing.T) {
 	never := []string{
 		"169.254.169.254", "169.254.0.1", "fe80::1", "fe80::1%eth0", "febf::1", "::ffff:169.254.169.254",
-		"64:ff9b::169.254.169.254", "fd00:ec2::254", "fd00:ec2::254%eth0", "fd20:ce::254",
+		"64:ff9b::169.254.169.254", "fd00:ec2::254", "fd00:ec2::254%eth0", "fd20:ce::254", "64:ff9b:1::169.254.169.254", "2002:a9fe:a9fe::1",
+		"100.100.100.200", "168.63.129.16", "192.0.0.192", "64:ff9b::168.63.129.16",
 	}
 	inside := []string{
 		"127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.0.1", "fd12::1",
 		"fc00::1", "0.0.0.0", "::", "0.1.2.3", "100.64.0.1", "100.127.255.255", "64:ff9b::10.0.0.1", "224.0.0.1", "ff02::1",
+		"64:ff9b:1::10.0.0.1", "64:ff9b:1:ffff::192.168.0.1", "2002:c0a8:1::", "2002:a00:1::5",
 	}
-	outside := []string{"93.184.215.14", "172.32.0.1", "100.63.255.255", "100.128.0.1", "2606:2800:21f:cb07::1", "64:ff9b::93.184.215.14"}
+	outside := []string{"93.184.215.14", "172.32.0.1", "100.63.255.255", "100.128.0.1", "2606:2800:21f:cb07::1", "64:ff9b::93.184.215.14", "64:ff9b:1::93.184.215.14", "2002:5db8:d70e::1"}
 	name, localhost, literal := "hooks.example.com", "LocalHost.", "10.9.9.9"
 	check := func(host string, reach notify.Reach, address, want string) {
 		t.Helper()
@@ -52,6 +54,7 @@ func TestGuard(t *testing.T) {
 	check(localhost, notify.Reach{}, "::1", "")
 	for _, address := range outside {
 		check(name, notify.Reach{}, address, "")
+		check(localhost, open, address, "it is not of this host") // plain text may go there because it is
 	}
 	check("127.1", notify.Reach{}, "127.0.0.1", "it is internal")      // what only some resolvers take for an address
 	check("2130706433", notify.Reach{}, "127.0.0.1", "it is internal") // the same, as one number

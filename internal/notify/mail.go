@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/wneessen/go-mail"
 	"github.com/wneessen/go-mail/smtp"
@@ -27,6 +28,12 @@ import (
 const (
 	// mailLimit is how long sending one mail may take: servers let strangers wait.
 	mailLimit = time.Minute
+	// quitLimit is how long a server may take to say goodbye.
+	quitLimit = 2 * time.Second
+	// conversationLimit is how many bytes a server may say: each of its lines is kept in memory.
+	conversationLimit = 1 << 20
+	// scramRounds is how many rounds of hashing it may ask for: no context ends them.
+	scramRounds = 1_000_000
 	// subjectLimit and mailTextLimit keep a mail within what people read of it.
 	subjectLimit  = 200
 	mailTextLimit = 64 << 10
@@ -64,6 +71,8 @@ type Mail struct {
 	to       []*netmail.Address
 	mask     masker
 
+	international bool // an address is not in ASCII (RFC 6531)
+
 	roots *x509.CertPool // of tests; nil: the system's
 }
 
@@ -75,6 +84,8 @@ func NewMail(o MailOptions) (*Mail, error) {
 	switch {
 	case o.Host == "" || strings.ContainsFunc(o.Host, func(r rune) bool { return r <= ' ' || r == '/' || r == 0x7f }):
 		return nil, usage(kind, fmt.Sprintf("host %q is not valid", o.Host), "write the name of the mail server")
+	case strings.Contains(o.Host, ":") && net.ParseIP(o.Host) == nil:
+		return nil, usage(kind, fmt.Sprintf("host %q is neither a name nor an address", o.Host), "write it alone, without brackets; the port has a setting of its own")
 	case ports[o.Security] == 0:
 		return nil, usage(kind, fmt.Sprintf("security %q is not known", o.Security), "use starttls, tls or none")
 	case o.Security == None && !loopback(o.Host):
@@ -92,6 +103,7 @@ func NewMail(o MailOptions) (*Mail, error) {
 		if err != nil || controls(text) {
 			return nil, usage(kind, fmt.Sprintf("%q is not a mail address", oneLine(text)), "write name@example.com, or A Name <name@example.com>")
 		}
+		m.international = m.international || strings.ContainsFunc(address.Address, func(r rune) bool { return r > unicode.MaxASCII })
 		if i == 0 {
 			m.from = address
 		} else {
@@ -112,6 +124,7 @@ func (m *Mail) Send(ctx context.Context, message Message) error {
 	defer cancel()
 	if err := m.deliver(timed, m.compose(message.clean())); err != nil {
 		switch {
+		case errors.Is(err, ErrPartly): // whatever ended after that
 		case ctx.Err() != nil:
 			return fmt.Errorf("%s: %w", m, context.Cause(ctx))
 		case timed.Err() != nil:
@@ -162,9 +175,9 @@ func (m *Mail) deliver(ctx context.Context, made *mail.Msg) error {
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
 
 	settings := &tls.Config{ServerName: m.host, RootCAs: m.roots}
-	conn := raw
+	var conn net.Conn = &bounded{raw, conversationLimit}
 	if m.security == TLS {
-		conn = tls.Client(raw, settings)
+		conn = tls.Client(conn, settings)
 	}
 	session, err := smtp.NewClient(conn, m.host)
 	if err != nil {
@@ -178,6 +191,7 @@ func (m *Mail) deliver(ctx context.Context, made *mail.Msg) error {
 		return err
 	}
 	// The mail is taken; how the conversation ends changes nothing.
+	_ = raw.SetDeadline(time.Now().Add(quitLimit))
 	_ = session.Quit()
 	if len(refused) > 0 {
 		err = fmt.Errorf("%s: %w: the server refused %d of %d addresses: %s", m, ErrPartly, len(refused), len(m.to), strings.Join(refused, "; "))
@@ -220,9 +234,9 @@ func (m *Mail) auth(offered []string) smtp.Auth {
 	password, onHost := m.password.Reveal(), m.security == None
 	switch {
 	case slices.Contains(offered, "SCRAM-SHA-256"):
-		return smtp.ScramSHA256Auth(m.user, password)
+		return patient{smtp.ScramSHA256Auth(m.user, password)}
 	case slices.Contains(offered, "SCRAM-SHA-1"):
-		return smtp.ScramSHA1Auth(m.user, password)
+		return patient{smtp.ScramSHA1Auth(m.user, password)}
 	case slices.Contains(offered, "PLAIN"):
 		return smtp.PlainAuth("", m.user, password, m.host, onHost)
 	case slices.Contains(offered, "LOGIN"):
@@ -233,11 +247,17 @@ func (m *Mail) auth(offered []string) smtp.Auth {
 
 // hand gives the mail to the server for all addresses that it takes, and returns why it does not take the others.
 func (m *Mail) hand(session *smtp.Client, made *mail.Msg) (refused []string, err error) {
-	if err := session.Mail(m.from.Address); err != nil {
+	// A mail that asks for SMTPUTF8 without need (RFC 6531, section 3.2) is lost where the next server does not have it.
+	if offered, _ := session.Extension("SMTPUTF8"); m.international && !offered {
+		return nil, holdfast.WithHint(fmt.Errorf("%s: an address is not in ASCII, and the server does not take such (SMTPUTF8)", m),
+			"write its domain as xn--…, or use another address")
+	}
+	session.SkipSMTPUTF8(!m.international)
+	if err := session.Mail(path(m.from)); err != nil {
 		return nil, m.failed("send from "+m.from.Address, err)
 	}
 	for _, to := range m.to {
-		if err := session.Rcpt(to.Address); err != nil {
+		if err := session.Rcpt(path(to)); err != nil {
 			refused = append(refused, fmt.Sprintf("%s (%s)", to.Address, m.mask.text(replied(err), answerShown)))
 		}
 	}
@@ -255,6 +275,40 @@ func (m *Mail) hand(session *smtp.Client, made *mail.Msg) (refused []string, err
 		return nil, m.failed("send", err)
 	}
 	return refused, nil
+}
+
+// path is an address as commands have it, in angle brackets and without a name: RFC 5321, section 4.1.2.
+func path(address *netmail.Address) string {
+	return (&netmail.Address{Address: address.Address}).String()
+}
+
+// bounded is a connection over which the other side can say so much and no more.
+type bounded struct {
+	net.Conn
+	left int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, errors.New("the server says too much")
+	}
+	n, err := b.Conn.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// patient signs in with SCRAM (RFC 5802), but not at a server that would keep this host busy for as long as it likes.
+type patient struct{ smtp.Auth }
+
+func (p patient) Next(said []byte, more bool) ([]byte, error) {
+	for part := range strings.SplitSeq(string(said), ",") {
+		if text, is := strings.CutPrefix(part, "i="); more && is {
+			if rounds, err := strconv.Atoi(text); err != nil || rounds < 1 || rounds > scramRounds {
+				return nil, fmt.Errorf("it asks for %q rounds of hashing, from 1 to %d are done", text, scramRounds)
+			}
+		}
+	}
+	return p.Auth.Next(said, more)
 }
 
 // ownName is what this host calls itself to a mail server.

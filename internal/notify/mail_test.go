@@ -51,6 +51,8 @@ func TestMail(t *testing.T) {
 		{name: "the default", security: "", mechanisms: []string{"PLAIN"}},
 		{name: "STARTTLS", security: notify.StartTLS, mechanisms: []string{"LOGIN", "PLAIN"}},
 		{name: "LOGIN alone", security: notify.StartTLS, mechanisms: []string{"LOGIN"}},
+		{name: "SCRAM-SHA-256", security: notify.StartTLS, mechanisms: []string{"PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256"}},
+		{name: "SCRAM-SHA-1", security: notify.TLS, mechanisms: []string{"LOGIN", "PLAIN", "SCRAM-SHA-1"}},
 		{name: "without a user", security: notify.StartTLS, nobody: true},
 		{name: "TLS", security: notify.TLS, mechanisms: []string{"PLAIN"}},
 		{name: "LOGIN over TLS", security: notify.TLS, mechanisms: []string{"LOGIN"}},
@@ -86,7 +88,17 @@ func TestMail(t *testing.T) {
 			if ids[0] == ids[1] || !strings.HasSuffix(ids[0], "@example.com>") || len(ids[0]) < 30 {
 				t.Errorf("message IDs %q", ids)
 			}
-			encrypted := strings.Contains(box.said(), "STARTTLS\r\n220")
+			said := box.said()
+			for _, command := range []string{"MAIL FROM:<backups@example.com> ", "RCPT TO:<one@example.com>\r\n", "RCPT TO:<two@example.org>\r\n"} {
+				if !strings.Contains(said, "\n"+command) {
+					t.Errorf("%q was not sent: %q", command, said)
+				}
+			}
+			if strings.HasPrefix(test.name, "SCRAM") && (!strings.Contains(said, "AUTH "+test.name+"\r\n") ||
+				strings.Contains(said, "\nAUTH PLAIN") || strings.Contains(said, "\nAUTH LOGIN")) {
+				t.Errorf("signed in otherwise: %q", said)
+			}
+			encrypted := strings.Contains(said, "STARTTLS\r\n220")
 			if starts := test.security == notify.StartTLS || test.security == ""; starts != encrypted {
 				t.Errorf("STARTTLS: %v", encrypted)
 			}
@@ -330,6 +342,8 @@ func TestMailOptions(t *testing.T) {
 	for name, change := range map[string]func(*notify.MailOptions){
 		"no host":                     func(o *notify.MailOptions) { o.Host = "" },
 		"a host with a line break":    func(o *notify.MailOptions) { o.Host = "smtp.example.com\r\nX" },
+		"a host with a port":          func(o *notify.MailOptions) { o.Host = "smtp.example.com:587" },
+		"an address in brackets":      func(o *notify.MailOptions) { o.Host = "[2001:db8::1]" },
 		"a socket":                    func(o *notify.MailOptions) { o.Host = "unix:///run/smtp" },
 		"plain text over the network": func(o *notify.MailOptions) { o.Security = notify.None },
 		"a name that begins as it":    func(o *notify.MailOptions) { o.Security, o.Host = notify.None, "localhost.example.com" },

@@ -3,10 +3,13 @@ package notify
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"html"
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 )
 
 // leastPiece is the length from which on a piece of an address is taken for a secret: what is shorter would be found everywhere.
@@ -22,12 +25,18 @@ func newMasker(secrets []string) masker {
 		if secret == "" {
 			continue
 		}
-		words = append(words, secret, url.PathEscape(secret), url.QueryEscape(secret), html.EscapeString(secret),
-			base64.StdEncoding.EncodeToString([]byte(secret)))
-		// JSON with and without what some escape for HTML.
+		page := html.EscapeString(secret)
+		words = append(words, secret, url.PathEscape(secret), url.QueryEscape(secret), page, base64.StdEncoding.EncodeToString([]byte(secret)))
+		// Other languages have other names for quotes.
+		for _, quote := range []string{"&#39;", "&#039;", "&#x27;"} {
+			words = append(words, strings.NewReplacer("&#34;", "&quot;", "&#39;", quote).Replace(page))
+		}
+		// JSON with and without what some escape for HTML, because of a slash, and to have ASCII alone.
 		for _, quote := range []func(any) ([]byte, error){json.Marshal, encode} {
 			if quoted, err := quote(secret); err == nil {
-				words = append(words, string(quoted[1:len(quoted)-1]))
+				word := string(quoted[1 : len(quoted)-1])
+				slashed := strings.ReplaceAll(word, "/", `\/`)
+				words = append(words, word, slashed, ascii(word), ascii(slashed))
 			}
 		}
 	}
@@ -38,6 +47,19 @@ func newMasker(secrets []string) masker {
 		pairs = append(pairs, word, "********")
 	}
 	return masker{strings.NewReplacer(pairs...)}
+}
+
+// ascii is a text as JSON has it in ASCII: RFC 8259, section 7.
+func ascii(text string) string {
+	var out strings.Builder
+	for _, unit := range utf16.Encode([]rune(text)) {
+		if unit <= unicode.MaxASCII {
+			out.WriteByte(byte(unit))
+		} else {
+			fmt.Fprintf(&out, `\u%04x`, unit)
+		}
+	}
+	return out.String()
 }
 
 // text is one line of what somebody else said, without secrets, of at most limit characters.

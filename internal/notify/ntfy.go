@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"regexp"
+	"strings"
 
 	"holdfast"
 )
@@ -43,6 +44,10 @@ func NewNtfy(o NtfyOptions) (*Ntfy, error) {
 	c, err := newClient("ntfy", cmp.Or(o.Server, ntfyServer), o.Reach, o.Topic, o.Token)
 	if err != nil {
 		return nil, err
+	}
+	// What is posted to a topic's own address would be shown as it is: JSON.
+	if strings.Trim(c.base.Path, "/") != "" {
+		return nil, usage("ntfy", "the address of the server has a path", "take it out; the topic has a setting of its own")
 	}
 	return &Ntfy{c, o.Topic, o.Token}, nil
 }

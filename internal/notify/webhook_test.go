@@ -76,6 +76,9 @@ func TestExpect(t *testing.T) {
 		{name: "a text", kind: "text/plain", body: "sign in"},
 		{"a page", "text/html; charset=utf-8", "<html>Sign in</html>", "", `answered 200 OK, but with a page, not an acknowledgement: "<html>Sign in</html>"`},
 		{"a page in XHTML", "Application/XHTML+xml", "<html/>", "", "with a page"},
+		{"a page that calls itself a text", "text/plain", "\n<!DOCTYPE html>\n<title>Sign in", "", "with a page"},
+		{"a page of a malformed type", "text/html; charset=utf-8; charset=iso-8859-1", "Sign in", "", "with a page"},
+		{"a page without a type", "none", "<html>Sign in</html>", "", "with a page"},
 		{name: "what is expected", kind: "application/json", body: `{"status": "queued"}`, expect: `"queued"`},
 		{name: "what is expected, by a server that calls everything HTML", kind: "text/html", body: "taken", expect: "taken"},
 		{"something else", "application/json", `{"status": "error"}`, `"queued"`, `answered 200 OK, but without "\"queued\""`},
@@ -84,7 +87,11 @@ func TestExpect(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			sink := newSink(t, func(w http.ResponseWriter, _ *http.Request) {
-				if test.kind != "" {
+				switch test.kind {
+				case "":
+				case "none":
+					w.Header()["Content-Type"] = nil
+				default:
 					w.Header().Set("Content-Type", test.kind)
 				}
 				io.WriteString(w, test.body)
