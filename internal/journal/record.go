@@ -74,6 +74,7 @@ type Record struct {
 	Time    time.Time
 	Event   Event
 	Who     Who
+	Task    holdfast.Task // which kind of work it was, where the event leaves that open
 	Job     holdfast.JobName
 	Backup  holdfast.BackupID
 	Store   string
@@ -93,6 +94,7 @@ type onDisk struct {
 	User    string             `json:"user"`
 	Host    string             `json:"host"`
 	Address string             `json:"address"`
+	Task    holdfast.Task      `json:"task,omitempty"`
 	Job     holdfast.JobName   `json:"job,omitempty"`
 	Backup  holdfast.BackupID  `json:"backup,omitempty"`
 	Store   string             `json:"store,omitempty"`
@@ -112,7 +114,7 @@ func (r Record) encode() ([]byte, error) {
 			*text = strings.ToValidUTF8((*text)[:mostText], "") + "…"
 		}
 	}
-	line, err := json.Marshal(onDisk{r.Seq, r.Prev, r.Time, r.Event, r.Who.User, r.Who.Host, r.Who.Address, r.Job, r.Backup, r.Store, r.Result, r.Reason, r.Detail, r.Figures, r.Version})
+	line, err := json.Marshal(onDisk{r.Seq, r.Prev, r.Time, r.Event, r.Who.User, r.Who.Host, r.Who.Address, r.Task, r.Job, r.Backup, r.Store, r.Result, r.Reason, r.Detail, r.Figures, r.Version})
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
@@ -135,7 +137,7 @@ func parseLine(line []byte) (Record, error) {
 		return Record{}, errors.New("it is no record")
 	}
 	return Record{
-		Seq: d.Seq, Prev: d.Prev, Time: d.Time, Event: d.Event, Who: Who{d.User, d.Host, d.Address}, Job: d.Job, Backup: d.Backup, Store: d.Store,
+		Seq: d.Seq, Prev: d.Prev, Time: d.Time, Event: d.Event, Who: Who{d.User, d.Host, d.Address}, Task: d.Task, Job: d.Job, Backup: d.Backup, Store: d.Store,
 		Result: d.Result, Reason: d.Reason, Detail: d.Detail, Figures: d.Figures, Version: d.Version,
 	}, nil
 }

@@ -284,19 +284,32 @@ func (c *checker) end() error {
 
 // object reads one object of a store and checks its signature, that it has the records its name says, and that they follow each other.
 func (c *checker) object(ctx context.Context, s *store.Store, p pushed) ([]byte, error) {
-	data, err := s.ReadAll(ctx, p.name(), maxPushed)
+	data, signature, err := p.read(ctx, s)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", p.name(), err)
+		return nil, err
 	}
-	signature, err := s.ReadAll(ctx, p.name()+".sig", maxSignature)
+	return data, c.holds(p, data, signature)
+}
+
+// read reads an object and its signature.
+func (p pushed) read(ctx context.Context, s *store.Store) (data, signature []byte, err error) {
+	if data, err = s.ReadAll(ctx, p.name(), maxPushed); err != nil {
+		return nil, nil, fmt.Errorf("read %s: %w", p.name(), err)
+	}
+	signature, err = s.ReadAll(ctx, p.name()+".sig", maxSignature)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: the signature of %s is gone", holdfast.ErrDifference, p.name())
+		return nil, nil, fmt.Errorf("%w: the signature of %s is gone", holdfast.ErrDifference, p.name())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the signature of %s: %w", p.name(), err)
+		return nil, nil, fmt.Errorf("read the signature of %s: %w", p.name(), err)
 	}
+	return data, signature, nil
+}
+
+// holds checks what was read of an object.
+func (c *checker) holds(p pushed, data, signature []byte) error {
 	if err := c.signed(pushNamespace, signature, data); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", holdfast.ErrDifference, p.name(), err)
+		return fmt.Errorf("%w: %s: %w", holdfast.ErrDifference, p.name(), err)
 	}
 	at, before := p.first, c.seen[p.first-1]
 	whole, err := eachLine(data, func(line []byte) error {
@@ -315,12 +328,12 @@ func (c *checker) object(ctx context.Context, s *store.Store, p pushed) ([]byte,
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if at != p.last+1 || whole != len(data) {
-		return nil, fmt.Errorf("%w: %s does not hold the records %d to %d", holdfast.ErrDifference, p.name(), p.first, p.last)
+		return fmt.Errorf("%w: %s does not hold the records %d to %d", holdfast.ErrDifference, p.name(), p.first, p.last)
 	}
-	return data, nil
+	return nil
 }
 
 func (c *checker) signed(namespace string, signature, message []byte) error {
