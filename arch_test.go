@@ -35,7 +35,6 @@ var floors = map[string]int{
 	"internal/schedule":  1,
 	"internal/child":     1,
 	"internal/notify":    1,
-	"internal/unit":      1,
 
 	"internal/store/storetest":          2,
 	"internal/source/sourcetest":        2,
@@ -46,6 +45,7 @@ var floors = map[string]int{
 	"internal/foreign":                  2,
 	"internal/keyring":                  2,
 	"internal/health":                   2,
+	"internal/unit":                     2,
 
 	"internal/store/local":     3,
 	"internal/store/s3":        3,

@@ -53,6 +53,7 @@ func TestFleet(t *testing.T) {
 	if n := web1.count("task=own/backup"); n != 0 {
 		t.Errorf("web1 ran a backup of web2's files, %d lines", n)
 	}
+	s.machine(t, "drill1", queue).at(t, noon, "worker", "--tasks", "drills").expect(t, 2, "drills need an identity", "give --identity FILE, or --tasks backups")
 	drill1 := s.machine(t, "drill1", queue).start(t, noon, "worker", "--tasks", "drills", "--identity", s.path("key.txt"))
 	drill1.says(2, "msg=done task=(any|own)/drill ")
 	if n := web1.count("/drill .*started|started task=[a-z]+/drill"); n != 0 {

@@ -150,7 +150,7 @@ func TestRotationsAtOnce(t *testing.T) {
 	}
 }
 
-// TestKeyIsDue: twelve months for a key, and twelve for the check of it.
+// TestKeyIsDue: twelve months for a key, and a quarter of a year, with some days of grace, for the check of it, as the alarm has it.
 func TestKeyIsDue(t *testing.T) {
 	t.Parallel()
 	w, config := rotating(t)
@@ -163,9 +163,10 @@ func TestKeyIsDue(t *testing.T) {
 	list(made.AddDate(1, 0, 0)).expect(t, 0, "replace: it is 12 months old", "check: it never was")
 	checked := made.AddDate(0, 6, 0)
 	w.at(t, checked, "key", "check", "--config", config, "--identity", w.path("key.txt")).expect(t, 0, "opens backup")
-	if o := list(made.AddDate(0, 11, 0)); o.code != 0 || strings.Contains(o.out, "check:") || !strings.Contains(o.out, "2025-09-01") {
-		t.Errorf("after a check of five months ago:\n%s%s", o.out, o.err)
+	if o := list(checked.AddDate(0, 0, 99)); o.code != 0 || strings.Contains(o.out, "check:") || !strings.Contains(o.out, "2025-09-01") {
+		t.Errorf("after a check of 99 days ago:\n%s%s", o.out, o.err)
 	}
+	list(checked.AddDate(0, 0, 100)).expect(t, 0, "check: the last was 3 months ago")
 	list(checked.AddDate(1, 0, 0)).expect(t, 0, "check: the last was 12 months ago")
 	w.at(t, checked.AddDate(1, 1, 0), "key", "show", "ops", "--config", config).expect(t, 0, "DUE", "replace: it is 19 months old", "check: the last was 13 months ago")
 }

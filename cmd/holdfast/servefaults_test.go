@@ -39,9 +39,18 @@ func TestServeReload(t *testing.T) {
 	v.signal(syscall.SIGHUP)
 	v.says(2, "configuration read anew")
 	awaits(t, "the end of config_changed", func() bool { return !strings.Contains(s.at(t, noon, "status").out, "config_changed") })
-	s.configure(t, strings.Replace(good, "127.79.1.1", "127.79.1.2", 1))
+	// What is decided once, at the start, and what this service could not do.
+	for n, changed := range []string{
+		strings.Replace(good, "127.79.1.1", "127.79.1.2", 1),
+		strings.Replace(good, "{zone: UTC", `{zone: UTC, queue: {url: "postgres://u@127.79.1.1:1/none"}`, 1),
+	} {
+		s.configure(t, changed)
+		v.signal(syscall.SIGHUP)
+		v.says(n+1, "service.queue change when the service is started anew")
+	}
+	s.configure(t, strings.Replace(good, `, schedule: {backup: "0 2 * * *", verify: never}`, "", 1))
 	v.signal(syscall.SIGHUP)
-	v.says(1, "service.listen change when the service is started anew")
+	v.says(1, "no job has a schedule that this service could run")
 	v.stop()
 }
 

@@ -13,19 +13,25 @@ import (
 	"holdfast/internal/health"
 )
 
-// Policy says how often what is told. Its zero values are the defaults that stand beside them.
+// What a Policy says by default.
+const (
+	DefaultResend = 24 * time.Hour
+	DefaultCalm   = 15 * time.Minute
+)
+
+// Policy says how often what is told.
 type Policy struct {
-	Resend time.Duration // of an alarm that lasts (24 hours)
-	Calm   time.Duration // how long a finding must be gone to count as ended (15 minutes)
+	Resend time.Duration // of an alarm that lasts; 0: DefaultResend
+	Calm   time.Duration // how long a finding must be gone to count as ended; 0: DefaultCalm
 	Quiet  bool          // whether now is in the quiet hours
 }
 
 func (p Policy) filled() Policy {
 	if p.Resend == 0 {
-		p.Resend = 24 * time.Hour
+		p.Resend = DefaultResend
 	}
 	if p.Calm == 0 {
-		p.Calm = 15 * time.Minute
+		p.Calm = DefaultCalm
 	}
 	return p
 }
@@ -41,6 +47,7 @@ const (
 // Book is what is remembered. Its zero value remembers nothing. It is not safe for concurrent use.
 type Book struct {
 	Entries map[string]*Entry `json:"entries"` // by the finding's key
+	Looked  time.Time         `json:"looked"`  // when it was last looked
 }
 
 // Entry is one alarm that holds, or that ended a short while ago.
@@ -70,6 +77,8 @@ func (b *Book) Look(now time.Time, findings []health.Finding, p Policy) []Due {
 	if b.Entries == nil {
 		b.Entries = map[string]*Entry{}
 	}
+	before := b.Looked
+	b.Looked = now
 	holds := map[string]bool{}
 	var due []Due
 	for _, f := range findings {
@@ -78,7 +87,7 @@ func (b *Book) Look(now time.Time, findings []health.Finding, p Policy) []Due {
 			continue
 		}
 		holds[key] = true
-		e := b.found(key, f, now, p)
+		e := b.found(key, f, before, now, p)
 		if p.Quiet && f.Alarm.Severity() < health.Critical {
 			continue
 		}
@@ -111,15 +120,15 @@ func (b *Book) Look(now time.Time, findings []health.Finding, p Policy) []Due {
 	return due
 }
 
-// found takes down that a finding holds.
-func (b *Book) found(key string, f health.Finding, now time.Time, p Policy) *Entry {
+// found takes down that a finding holds. The look before this one was at before.
+func (b *Book) found(key string, f health.Finding, before, now time.Time, p Policy) *Entry {
 	e := b.Entries[key]
 	if e == nil {
 		e = &Entry{First: now}
 		b.Entries[key] = e
 	}
-	// It began now if it was not there a while ago.
-	if e.Seen.IsZero() || now.Sub(e.Seen) > p.Calm {
+	// It began now if it was not there a while ago. Where nobody looked meanwhile, it lasted.
+	if e.Seen.IsZero() || e.Seen.Before(before) && now.Sub(e.Seen) > p.Calm {
 		e.Began = append(e.Began, now)
 	}
 	if e.Over {

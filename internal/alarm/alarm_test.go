@@ -19,24 +19,26 @@ var (
 	size  = health.Finding{Alarm: health.SizeOdd, Job: "app", What: "db/dump", Text: "small", Hint: "look"}
 )
 
-// diary is a book that is looked at every five minutes, through its encoded form, by somebody who takes everything.
+// diary is a book that is looked at again and again, through its encoded form, by somebody who takes everything.
 type diary struct {
-	t    *testing.T
-	book alarm.Book
-	now  time.Time
-	p    alarm.Policy
-	deaf bool // nobody takes anything
+	t     *testing.T
+	book  alarm.Book
+	now   time.Time
+	p     alarm.Policy
+	every time.Duration
+	deaf  bool // nobody takes anything
 }
 
+// newDiary returns one that is looked at every five minutes.
 func newDiary(t *testing.T) *diary {
-	return &diary{t: t, now: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)}
+	return &diary{t: t, now: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC), every: 5 * time.Minute}
 }
 
-// for passes so much time with the findings, and returns what was told, each with the time since the beginning of the day.
+// pass passes so much time with the findings, and returns what was told, each with the time since the beginning of the day.
 func (d *diary) pass(span time.Duration, findings ...health.Finding) []string {
 	d.t.Helper()
 	var told []string
-	for end := d.now.Add(span); d.now.Before(end); d.now = d.now.Add(5 * time.Minute) {
+	for end := d.now.Add(span); d.now.Before(end); d.now = d.now.Add(d.every) {
 		data, err := json.Marshal(d.book)
 		if err != nil {
 			d.t.Fatal(err)
@@ -103,6 +105,17 @@ func TestFlapping(t *testing.T) {
 		"22 01:00 size begins", "22 01:40 size ended after 25m0s",
 		"22 02:00 size begins, often")
 	expect(t, d.pass(7*time.Hour), "22 15:25 size ended after 7h25m0s, often")
+}
+
+// Whoever looks seldom sees no alarm come and go that lasts, and its end at the first look without it.
+func TestSeldomLooks(t *testing.T) {
+	d := newDiary(t)
+	d.every = 20 * time.Minute
+	expect(t, d.pass(10*time.Hour, stale), "22 00:00 stale begins")
+	expect(t, d.pass(time.Hour), "22 10:00 stale ended after 9h40m0s")
+	expect(t, d.pass(time.Hour, stale), "22 11:00 stale begins")
+	expect(t, d.pass(time.Hour), "22 12:00 stale ended after 40m0s")
+	expect(t, d.pass(time.Hour, stale), "22 13:00 stale begins, often")
 }
 
 func TestQuietHours(t *testing.T) {

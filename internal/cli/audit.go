@@ -116,7 +116,7 @@ func (a *app) auditShow(ctx context.Context, cfg *config.Config, f *auditFlags, 
 	}
 	show := func(r journal.Record) error {
 		if a.flags.json {
-			a.printJSON(map[string]any{"seq": r.Seq, "time": r.Time, "event": r.Event, "user": r.Who.User, "host": r.Who.Host, "address": r.Who.Address, "job": r.Job, "backup": r.Backup,
+			a.printJSON(map[string]any{"seq": r.Seq, "time": r.Time, "event": r.Event, "user": r.Who.User, "host": r.Who.Host, "address": r.Who.Address, "job": r.Job, "task": r.Task, "backup": r.Backup,
 				"store": r.Store, "result": r.Result, "reason": r.Reason, "detail": r.Detail, "figures": r.Figures, "version": r.Version})
 			return nil
 		}

@@ -35,13 +35,25 @@ func tellers(ctx context.Context, cfg *config.Config) []teller {
 	var all []teller
 	for _, c := range cfg.Channels {
 		t := teller{Channel: c}
-		t.tells, t.beats, t.err = openChannel(ctx, c)
+		t.tells, t.beats, t.err = openChannel(ctx, cfg.Alarms, c)
 		all = append(all, t)
 	}
 	return all
 }
 
-func openChannel(ctx context.Context, c config.Channel) (notify.Channel, notify.Beat, error) {
+// slack is how much later than it is due an alarm may be told again.
+const slack = 2 * time.Hour
+
+// lasts is how long an alarm stands that is told and not told again: it is told again after a while, or when the quiet hours are over.
+func lasts(alarms config.Alarms) time.Duration {
+	var quiet time.Duration
+	for _, w := range alarms.Quiet {
+		quiet = max(quiet, w.Length)
+	}
+	return alarms.Resend + quiet + slack
+}
+
+func openChannel(ctx context.Context, alarms config.Alarms, c config.Channel) (notify.Channel, notify.Beat, error) {
 	secrets, err := resolveAll(ctx, c.URL, c.Password, c.Token, c.Topic, c.Sign, c.Authorization)
 	if err != nil {
 		return nil, nil, err
@@ -68,7 +80,7 @@ func openChannel(ctx context.Context, c config.Channel) (notify.Channel, notify.
 		tells, err := notify.NewNtfy(notify.NtfyOptions{Server: c.Server, Topic: topic, Token: token, Reach: reach})
 		return tells, nil, err
 	case config.ChannelAlertmanager:
-		tells, err := notify.NewAlertmanager(notify.AlertmanagerOptions{URL: c.Server, User: c.User, Password: password, Token: token, Reach: reach})
+		tells, err := notify.NewAlertmanager(notify.AlertmanagerOptions{URL: c.Server, User: c.User, Password: password, Token: token, Lasts: lasts(alarms), Reach: reach})
 		return tells, nil, err
 	case config.ChannelHealthchecks:
 		page, err := notify.NewHealthchecks(notify.HealthchecksOptions{URL: address, Reach: reach})

@@ -46,6 +46,17 @@ func (f *chooseFlags) check(args []string, store string) error {
 	return nil
 }
 
+// task is the scheduled kind of drill that is called with these flags.
+func (f *chooseFlags) task() holdfast.Task {
+	switch {
+	case f.pick == pickMirror:
+		return holdfast.TaskDrillCopy
+	case f.olderThan != "":
+		return holdfast.TaskDrillOld
+	}
+	return holdfast.TaskDrill
+}
+
 // choose turns the flags into the ID of a complete backup; args that name one go before.
 func (a *app) choose(ctx context.Context, repo *archive.Archive, f *storeFlags, how chooseFlags, args []string) ([]string, error) {
 	if how.pick != pickRandom && how.olderThan == "" {
@@ -112,7 +123,7 @@ func (a *app) longestUnread(ctx context.Context, cfg *config.Config, f *storeFla
 		return where, "", err
 	}
 	var oldest time.Time // when the chosen one was last looked at
-	err = a.eachListed(ctx, cfg, f, places, name, func(place config.Store, entries []archive.Entry) {
+	unseen, err := a.eachListed(ctx, cfg, f, places, name, func(place config.Store, entries []archive.Entry) {
 		for _, e := range regular(entries) {
 			looked := e.Time
 			if last, is := e.Verified(); is {
@@ -124,7 +135,7 @@ func (a *app) longestUnread(ctx context.Context, cfg *config.Config, f *storeFla
 		}
 	})
 	if err == nil && id == "" {
-		err = holdfast.WithHint(fmt.Errorf("%w: no store holds a complete backup", holdfast.ErrIncomplete), "make one with `holdfast backup`")
+		err = nothingIn("no store", unseen, holdfast.ErrIncomplete, "make one with `holdfast backup`")
 	}
 	return where, id, err
 }
@@ -146,7 +157,7 @@ func (a *app) mirrorToProve(ctx context.Context, cfg *config.Config, f *storeFla
 	var chosen config.Store
 	var oldest time.Time
 	elsewhere := map[holdfast.BackupID]bool{} // proofs of the job's own store, which mirrors get too
-	err = a.eachListed(ctx, cfg, f, storesOf(job), job.Name, func(place config.Store, entries []archive.Entry) {
+	unseen, err := a.eachListed(ctx, cfg, f, storesOf(job), job.Name, func(place config.Store, entries []archive.Entry) {
 		var proven time.Time
 		complete := false
 		for _, e := range regular(entries) {
@@ -164,16 +175,25 @@ func (a *app) mirrorToProve(ctx context.Context, cfg *config.Config, f *storeFla
 		}
 	})
 	if err == nil && chosen.Name == "" {
-		err = holdfast.WithHint(fmt.Errorf("%w: no mirror of job %s holds a complete backup", holdfast.ErrCannotTest, job.Name), "`holdfast mirror "+string(job.Name)+"` copies what is missing")
+		err = nothingIn("no mirror of job "+string(job.Name), unseen, holdfast.ErrCannotTest, "`holdfast mirror "+string(job.Name)+"` copies what is missing")
 	}
 	return chosen, err
 }
 
-// eachListed lists the backups of a job, or of every job, in stores, one after another. A store that cannot be looked at is warned of.
-func (a *app) eachListed(ctx context.Context, cfg *config.Config, f *storeFlags, stores []config.Store, job holdfast.JobName, do func(config.Store, []archive.Entry)) error {
+// nothingIn says that no complete backup was found in stores, of which some may not have been seen.
+func nothingIn(where string, unseen bool, class error, hint string) error {
+	if unseen {
+		where, hint = where+" that could be looked at", "`holdfast doctor` says what is wrong with a store"
+	}
+	return holdfast.WithHint(fmt.Errorf("%w: %s holds a complete backup", class, where), hint)
+}
+
+// eachListed lists the backups of a job, or of every job, in stores, one after another. A store that cannot be looked at is warned of, and counts
+// as unseen.
+func (a *app) eachListed(ctx context.Context, cfg *config.Config, f *storeFlags, stores []config.Store, job holdfast.JobName, do func(config.Store, []archive.Entry)) (unseen bool, err error) {
 	keys, err := trusted(cfg, f)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for i, place := range a.openPlaces(ctx, stores, keys) {
 		var entries []archive.Entry
@@ -182,9 +202,10 @@ func (a *app) eachListed(ctx context.Context, cfg *config.Config, f *storeFlags,
 		}
 		if place.Err != nil {
 			a.printer.warn("store " + place.Store + " was not looked at: " + holdfast.Sentence(place.Err))
+			unseen = true
 			continue
 		}
 		do(stores[i], entries)
 	}
-	return ctx.Err()
+	return unseen, ctx.Err()
 }

@@ -70,6 +70,7 @@ type app struct {
 	ran       string         // the command, as it is called: "holdfast key new"
 	emergency bool           // somebody calls what the command does one
 	about     journal.Record // what the command is about, for the journal
+	began     time.Time
 	stores    openStores
 	journal   *journal.Journal           // nil until something is recorded
 	opened    map[string][]seal.Identity // by the path of their file, so that a passphrase is asked for once
@@ -90,7 +91,7 @@ type globalFlags struct {
 
 // Main runs one command and returns its exit code.
 func Main(p Process) int {
-	a := &app{Process: p}
+	a := &app{Process: p, began: p.Now()}
 	ctx, stop := a.withSignals()
 	defer stop()
 	root := a.root()
@@ -114,10 +115,27 @@ func Main(p Process) int {
 	if errors.Is(err, seal.ErrNoIdentity) && a.unusable != nil {
 		err = holdfast.WithHint(fmt.Errorf("%w (%w)", err, a.unusable), holdfast.Hint(a.unusable))
 	}
-	if told := (shown{}); err != nil && !errors.As(err, &told) {
-		a.tell(err)
+	code := exitCode(err)
+	if err = unshown(err); err != nil {
+		a.tell(err, code)
 	}
-	return exitCode(err)
+	return code
+}
+
+// unshown is what of an error the output of the command has not told; nil: nothing is left.
+func unshown(err error) error {
+	if told := (shown{}); !errors.As(err, &told) {
+		return err
+	}
+	joined, is := err.(interface{ Unwrap() []error })
+	if !is {
+		return nil
+	}
+	var left []error
+	for _, one := range joined.Unwrap() {
+		left = append(left, unshown(one))
+	}
+	return errors.Join(left...)
 }
 
 // withSignals ends the context at the first SIGINT or SIGTERM, so that the run cleans up; the second one ends the
@@ -176,9 +194,9 @@ func exitCode(err error) int {
 }
 
 // tell prints an error as a sentence, and its hint on a line of its own.
-func (a *app) tell(err error) {
+func (a *app) tell(err error, code int) {
 	if a.flags.json {
-		a.printEvent("error", map[string]any{"message": holdfast.Sentence(err), "hint": holdfast.Hint(err), "exit": exitCode(err)})
+		a.printEvent("error", map[string]any{"message": holdfast.Sentence(err), "hint": holdfast.Hint(err), "exit": code})
 		return
 	}
 	fmt.Fprintln(a.Err, "holdfast: "+holdfast.Sentence(err))

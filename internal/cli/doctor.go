@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast"
-	"holdfast/internal/archive"
 	"holdfast/internal/config"
 	"holdfast/internal/health"
 	"holdfast/internal/retention"
@@ -71,13 +70,20 @@ func (a *app) doctor(ctx context.Context, cfg *config.Config, jobs []config.Job,
 		show("environment", source.Finding{Severity: source.Warns, Message: "ENABLE_BACKUPS switches backups off", Fix: "set it to true, or unset it"})
 	}
 	here := installedIn(unitFolder)
+	var overdue map[holdfast.JobName][]source.Finding
 	if cfg.File != "" {
 		show("host", hostFindings(ctx, cfg, jobs, here)...)
+		var err error
+		if overdue, err = a.overdueDrills(ctx, cfg, jobs); ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
+			show("host", failure(err))
+		}
 	}
 	for _, job := range jobs {
 		where := "job " + string(job.Name)
 		if cfg.File != "" {
-			show(where, a.scheduleFindings(ctx, job)...)
+			show(where, append(scheduleFindings(job), overdue[job.Name]...)...)
 		}
 		show(where, a.storeFindings(ctx, job, create)...)
 		show(where, a.keyFindings(ctx, cfg, job)...)
@@ -233,13 +239,18 @@ func hostFindings(ctx context.Context, cfg *config.Config, jobs []config.Job, he
 	case here.identity == "" && slices.ContainsFunc(jobs, func(job config.Job) bool {
 		opt, err := sealing(ctx, job)
 		opens, openErr := identityOpens(cfg, opt.Recipients)
-		return job.Schedule.Given && err == nil && openErr == nil && opens
+		s := job.Schedule.Times
+		makes := !s[holdfast.TaskBackup].IsZero() || !s[holdfast.TaskHourly].IsZero() // and leaves them to no other machine
+		return makes && err == nil && openErr == nil && opens
 	}):
 		identity = cfg.Identity
 	}
 	if identity != "" {
 		findings = append(findings, source.Finding{Severity: source.Warns, Message: "it backs up and holds an identity too: whoever takes this host over can read every backup; the identity is at " + identity,
 			Fix: "drills belong on another machine (`holdfast install systemd --drill` there), or at least in a unit of their own: docs/service.md"})
+	}
+	if cfg.Service.Paused {
+		findings = append(findings, source.Finding{Severity: source.Warns, Message: "service.paused: nothing of any schedule is run", Fix: "take paused out of service"})
 	}
 	if len(cfg.Channels) == 0 {
 		findings = append(findings, source.Finding{Severity: source.Fine, Message: "no channel is configured, so that nobody is told when something is wrong", Fix: "put one into channels: docs/alarms.md"})
@@ -248,69 +259,40 @@ func hostFindings(ctx context.Context, cfg *config.Config, jobs []config.Job, he
 }
 
 // scheduleFindings say what of a job nobody runs.
-func (a *app) scheduleFindings(ctx context.Context, job config.Job) []source.Finding {
+func scheduleFindings(job config.Job) []source.Finding {
 	var findings []source.Finding
-	s, every := job.Schedule, job.Drill.Every
+	s := job.Schedule
 	switch {
 	case !s.Given:
 		findings = append(findings, source.Finding{Severity: source.Fine, Message: "it has no schedule: nothing runs it but you, or a cron of your own", Fix: `give it one, schedule: {backup: "0 2 * * *"}, for holdfast serve or holdfast install: docs/service.md`})
 	case s.Paused:
 		findings = append(findings, source.Finding{Severity: source.Warns, Message: "it is paused: nothing of it is run", Fix: "take paused out of its schedule"})
 	}
-	if s.Given {
-		every = 0
-		for _, task := range []holdfast.Task{holdfast.TaskDrill, holdfast.TaskDrillCopy, holdfast.TaskDrillOld} {
-			if gap := s.Gap(task, a.Now()); gap > 0 && (every == 0 || gap < every) {
-				every = gap
-			}
-		}
-		if every == 0 {
-			return append(findings, source.Finding{Severity: source.Warns, Message: "no drill is on its schedule: nothing proves that its backups restore", Fix: "take `never` out of drill, drill_copy and drill_old: docs/service.md"})
-		}
+	if s.Given && s.Times[holdfast.TaskDrill].IsZero() && s.Times[holdfast.TaskDrillCopy].IsZero() && s.Times[holdfast.TaskDrillOld].IsZero() {
+		findings = append(findings, source.Finding{Severity: source.Warns, Message: "no drill is on its schedule: nothing proves that its backups restore", Fix: "take `never` out of drill, drill_copy and drill_old: docs/service.md"})
 	}
-	repo, err := a.repository(ctx, job.Store, access{})
-	if err != nil {
-		return findings // that is told of the store
-	}
-	entries, err := repo.List(ctx, job.Name)
-	if err != nil {
-		return append(findings, failure(err))
-	}
-	since, ever := drilledSince(entries)
-	if since.IsZero() || a.Now().Sub(since) <= every+drillGrace {
-		return findings
-	}
-	last := "there was none since the first backup, "
-	if ever {
-		last = "the last was "
-	}
-	return append(findings, source.Finding{Severity: source.Warns, Message: "nobody runs its drills: " + last + health.Span(a.Now().Sub(since)) + " ago, and one is due every " + health.Span(every),
-		Fix: "on a machine that holds the identity: `holdfast drill --job " + string(job.Name) + "`, or `holdfast install systemd --drill`: docs/service.md"})
+	return findings
 }
 
-// drillGrace is how late a drill may be before doctor says that nobody runs any.
-const drillGrace = 24 * time.Hour
-
-// drilledSince returns when the newest drill of the backups of a job was made, or, when there was none ever, the oldest backup.
-func drilledSince(entries []archive.Entry) (since time.Time, ever bool) {
-	var first time.Time
-	for _, e := range regular(entries) {
-		if e.Kind == archive.KindImported {
-			continue
-		}
-		if first.IsZero() || e.Time.Before(first) {
-			first = e.Time
-		}
-		for _, proof := range e.Proofs {
-			if proof.Verdict != holdfast.CannotTest && proof.Time.After(since) {
-				since = proof.Time
-			}
+// overdueDrills are those that `holdfast status` misses too, by job.
+func (a *app) overdueDrills(ctx context.Context, cfg *config.Config, jobs []config.Job) (map[holdfast.JobName][]source.Finding, error) {
+	keys, err := trusted(cfg, &storeFlags{})
+	if err != nil {
+		return nil, err
+	}
+	only := *cfg
+	only.Jobs = jobs
+	state, err := a.stateOf(ctx, &only, keys, &lookout{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	overdue := map[holdfast.JobName][]source.Finding{}
+	for _, f := range health.Judge(state, limitsOf(cfg)) {
+		if f.Alarm == health.DrillOverdue {
+			overdue[f.Job] = append(overdue[f.Job], source.Finding{Severity: source.Warns, Message: f.Text, Fix: f.Hint})
 		}
 	}
-	if since.IsZero() {
-		return first, false
-	}
-	return since, true
+	return overdue, nil
 }
 
 // unreadableFix begins what a source says of files that the present user cannot read.

@@ -55,6 +55,10 @@ func (a *app) drillCommand() *cobra.Command {
 			if err := choose.check(args, f.Store); err != nil {
 				return err
 			}
+			if a.about.Job, err = f.job(); err != nil {
+				return err
+			}
+			a.about.Task = choose.task()
 			if choose.pick == pickMirror {
 				where, err := a.mirrorToProve(cmd.Context(), cfg, &f)
 				if err != nil {

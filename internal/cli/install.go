@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -100,35 +99,11 @@ func (a *app) installCron(cfg *config.Config, f installFlags) error {
 		return err
 	}
 	lines, err := unit.Crontab(o, f.userColumn)
-	if err == nil {
-		lines, err = unmailed(lines)
-	}
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprint(a.Out, lines)
 	return err
-}
-
-var cronCommand = regexp.MustCompile(`^(# )?[0-9*]`)
-
-// longestLine is a little less than what cron on Debian takes of a command.
-const longestLine = 990
-
-// unmailed takes away what a good run prints, so that cron mails warnings and errors alone.
-func unmailed(lines string) (string, error) {
-	var out strings.Builder
-	for line := range strings.Lines(lines) {
-		line = strings.TrimSuffix(line, "\n")
-		if cronCommand.MatchString(line) {
-			line += " >/dev/null"
-		}
-		if len(line) > longestLine {
-			return "", holdfast.WithHint(fmt.Errorf("%w: a line of cron would be too long: %.60s…", holdfast.ErrUsage, line), "use shorter paths, or `holdfast install systemd --timers`")
-		}
-		out.WriteString(line + "\n")
-	}
-	return out.String(), nil
 }
 
 func (a *app) installSystemd(ctx context.Context, cfg *config.Config, f installFlags) error {

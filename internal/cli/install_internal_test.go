@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,17 +15,6 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/source"
 )
-
-func TestGoodRunsAreNotMailed(t *testing.T) {
-	got, err := unmailed("# a note\nSHELL=/bin/sh\n0 2 * * *  holdfast  /bin/hf backup\n*/10 * * * *  hf notify\n# For root:\n# 0 5 * * 0  /bin/hf drill\n")
-	want := "# a note\nSHELL=/bin/sh\n0 2 * * *  holdfast  /bin/hf backup >/dev/null\n*/10 * * * *  hf notify >/dev/null\n# For root:\n# 0 5 * * 0  /bin/hf drill >/dev/null\n"
-	if err != nil || got != want {
-		t.Errorf("it is %q, error %v", got, err)
-	}
-	if _, err := unmailed("0 2 * * *  " + strings.Repeat("x", longestLine)); !errors.Is(err, holdfast.ErrUsage) || holdfast.Hint(err) == "" {
-		t.Errorf("a line that cron would cut: %v", err)
-	}
-}
 
 // openFolder is a temporary folder that every user can get into.
 func openFolder(t *testing.T) string {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,13 +18,20 @@ import (
 // backups is what making, copying, verifying and pruning backups needs.
 func (p *plan) backups(ctx context.Context) (unit.Options, error) {
 	o := p.base()
-	o.Serve = append([]string{"serve", "--tasks", roleBackups}, p.more...)
 	if err := p.common(&o); err != nil {
 		return o, err
 	}
 	who, err := accountNamed(p.flags.user)
 	if err != nil {
 		return o, err
+	}
+	if textfile := p.cfg.Service.Textfile; textfile != "" && !p.flags.timers {
+		o.Write = append(o.Write, filepath.Dir(textfile))
+	}
+	for _, place := range p.stores() {
+		if _, err := os.Stat(place.Path); place.IsLocal() && errors.Is(err, fs.ErrNotExist) {
+			p.remark("store %s is not there yet, and what runs by itself makes none: first run `holdfast backup JOB --create-store` as root", place.Name)
+		}
 	}
 	for _, key := range p.cfg.Keys {
 		if key.File != "" {
@@ -56,7 +64,6 @@ func (p *plan) backups(ctx context.Context) (unit.Options, error) {
 func (p *plan) drills() (unit.Options, error) {
 	o := p.base()
 	o.Identity = p.cfg.Identity
-	o.Prove = slices.Concat([]string{"serve", "--tasks", roleDrills, "--identity", p.cfg.Identity}, p.more)
 	if p.flags.drill && p.app.flags.state != "" {
 		// Of the two services this is the one that is written.
 		o.State, o.DrillState = "", o.State
@@ -85,10 +92,8 @@ func (p *plan) drills() (unit.Options, error) {
 
 // common adds what backups and drills need alike: stores, secrets, logs.
 func (p *plan) common(o *unit.Options) error {
-	for _, path := range []struct{ setting, path string }{{"log.file", p.cfg.LogFile}, {"audit.file", p.cfg.Audit.File}, {"service.textfile", p.cfg.Service.Textfile}} {
-		if path.path != "" && p.origins[path.setting] != "default" {
-			o.Write = append(o.Write, filepath.Dir(path.path))
-		}
+	for _, path := range p.logs() {
+		o.Write = append(o.Write, filepath.Dir(path))
 	}
 	for _, ref := range p.secrets() {
 		if path, is := strings.CutPrefix(ref.String(), "file:"); is {
@@ -117,6 +122,18 @@ func (p *plan) common(o *unit.Options) error {
 		}
 	}
 	return nil
+}
+
+// logs are the files of the log and of the audit trail that somebody named.
+func (p *plan) logs() []string {
+	var all []string
+	for setting, path := range map[string]string{"log.file": p.cfg.LogFile, "audit.file": p.cfg.Audit.File} {
+		if path != "" && p.origins[setting] != "default" {
+			all = append(all, path)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // absolute returns those of paths that begin at the root.
@@ -163,6 +180,9 @@ func (p *plan) secrets() []config.SecretRef {
 				all = append(all, v.Secret)
 			}
 		}
+	}
+	if !p.flags.timers {
+		all = append(all, p.cfg.Service.Queue.Password) // timers know of no queue
 	}
 	return slices.DeleteFunc(all, config.SecretRef.IsZero)
 }

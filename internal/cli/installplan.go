@@ -82,7 +82,7 @@ func (p *plan) tell(a *app) {
 
 // base is what all units and lines have in common.
 func (p *plan) base() unit.Options {
-	o := unit.Options{Program: p.program, Config: p.path, User: p.flags.user, Zone: serverZone()}
+	o := unit.Options{Program: p.program, Config: p.path, User: p.flags.user, Zone: serverZone(), Args: p.more}
 	// The default is another one for whoever is not root, and these units are root's.
 	if p.origins["state"] != "default" {
 		o.State = p.cfg.State
@@ -173,9 +173,6 @@ func (p *plan) lookAround(files []unit.File) {
 	if len(backups) > 0 {
 		p.remark("this host backs up too (%s): whoever takes it over can read every backup; drills belong on another machine", strings.Join(backups, ", "))
 	}
-	if c := p.cfg.Service; slices.Contains(backups, "holdfast.service") && (c.Listen != "" || c.Textfile != "" || len(p.cfg.Channels) > 0) {
-		p.remark("two services with one configuration listen at one address, where the second does not start, write the same metrics and tell the same alarms: give the one that drills a configuration of its own")
-	}
 	if len(others) > 0 {
 		p.remark("of before there are still %s, which do the same work: systemctl disable --now them, and delete their files", strings.Join(others, ", "))
 	}
@@ -185,7 +182,7 @@ func (p *plan) lookAround(files []unit.File) {
 func drillUnit(name string) bool {
 	stem := strings.TrimSuffix(strings.TrimSuffix(name, ".timer"), ".service")
 	return stem == "holdfast-drill" || slices.ContainsFunc(holdfast.Tasks(), func(task holdfast.Task) bool {
-		return task.Opens() && (strings.HasSuffix(stem, "-"+string(task)) || strings.Contains(stem, "-"+string(task)+"-") && task == holdfast.TaskDrillCopy)
+		return task.Opens() && strings.HasSuffix(stem, "-"+string(task))
 	})
 }
 
@@ -229,18 +226,21 @@ func (p *plan) handOver() []string {
 	for _, place := range p.stores() {
 		paths = append(paths, absolute(place.SSH.KeyFile)...)
 	}
+	if !within(p.cfg.Signer, p.cfg.State) {
+		paths = append(paths, p.cfg.Signer)
+	}
 	slices.Sort(paths)
 	for _, path := range slices.Compact(paths) {
 		if !who.ownsPath(path) {
 			all = append(all, "chown "+p.flags.user+": "+shellQuoted(path))
 		}
 	}
-	for _, path := range []struct{ setting, path string }{{"log.file", p.cfg.LogFile}, {"audit.file", p.cfg.Audit.File}} {
-		if path.path != "" && p.origins[path.setting] != "default" && !who.ownsPath(path.path) {
-			all = append(all, "touch "+shellQuoted(path.path)+" && chown "+p.flags.user+": "+shellQuoted(path.path))
+	for _, path := range p.logs() {
+		if !who.ownsPath(path) {
+			all = append(all, "touch "+shellQuoted(path)+" && chown "+p.flags.user+": "+shellQuoted(path))
 		}
 	}
-	if textfile := p.cfg.Service.Textfile; textfile != "" && !who.ownsPath(filepath.Dir(textfile)) {
+	if textfile := p.cfg.Service.Textfile; textfile != "" && !p.flags.timers && !who.ownsPath(filepath.Dir(textfile)) {
 		p.remark("the user %s must be able to write the folder of service.textfile, %s: make it one of its own", p.flags.user, filepath.Dir(textfile))
 	}
 	return all

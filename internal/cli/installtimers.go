@@ -7,12 +7,19 @@ import (
 
 	"holdfast"
 	"holdfast/internal/config"
+	"holdfast/internal/schedule"
 	"holdfast/internal/unit"
 )
 
 // timers are those of all jobs' schedules, and of the alarms.
 func (p *plan) timers() ([]unit.Timer, error) {
 	var all []unit.Timer
+	if p.cfg.Service.Queue.Conn != "" {
+		p.remark("timers and cron know nothing of service.queue: on each machine that has them they run every job, whatever its schedule.host says; `holdfast serve` shares the work")
+	}
+	if p.cfg.Service.Listen != "" || p.cfg.Service.Textfile != "" {
+		p.remark("timers and cron make no metrics: service.listen and service.textfile are for `holdfast serve`")
+	}
 	for _, job := range p.cfg.Jobs {
 		switch {
 		case !job.Schedule.Given:
@@ -31,7 +38,11 @@ func (p *plan) timers() ([]unit.Timer, error) {
 		all = append(all, timers...)
 	}
 	if len(p.cfg.Channels) > 0 {
-		all = append(all, unit.Timer{Name: "notify-alarms", Args: slices.Concat([]string{"notify", "alarms", "--quiet"}, p.more), Calendar: "*/10 * * * *"})
+		tenMinutes, err := schedule.Parse("*/10 * * * *")
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, unit.Timer{Name: "notify-alarms", Args: slices.Concat([]string{"notify", "alarms", "--quiet"}, p.more), Calendar: tenMinutes})
 	}
 	if len(all) == 0 {
 		return nil, errNoSchedule()
@@ -69,7 +80,7 @@ func (p *plan) timersOf(job config.Job) ([]unit.Timer, error) {
 			args = append(args, "--identity", p.cfg.Identity)
 		}
 		all = append(all, unit.Timer{
-			Name: string(job.Name) + "-" + string(task), Args: args, Calendar: job.Schedule.Times[task].String(), Zone: zone, Jitter: job.Schedule.Jitter, Drill: task.Opens(),
+			Name: string(job.Name) + "-" + string(task), Args: args, Calendar: job.Schedule.Times[task], Zone: zone, Jitter: job.Schedule.Jitter, Drill: task.Opens(),
 		})
 	}
 	return all, nil

@@ -70,6 +70,7 @@ func (a *app) keyCheck(ctx context.Context, cfg *config.Config, f *storeFlags, r
 	if err != nil {
 		return err
 	}
+	a.about.Job = job
 	entries, err := repo.List(ctx, job)
 	if err != nil {
 		return err

@@ -14,11 +14,9 @@ import (
 	"holdfast"
 	"holdfast/internal/archive"
 	"holdfast/internal/config"
+	"holdfast/internal/health"
 	"holdfast/internal/seal"
 )
-
-// keyYears is for how long a key, and a check that it opens something, are good.
-const keyYears = 1
 
 // keyView is what is known of one key of the configuration.
 type keyView struct {
@@ -74,7 +72,7 @@ func (v keyView) due(now time.Time) []string {
 	switch {
 	case !v.expires.IsZero() && !now.Before(v.expires.AddDate(0, 0, 1)):
 		due = append(due, "replace: it expired")
-	case !v.created.IsZero() && !now.Before(v.created.AddDate(keyYears, 0, 0)):
+	case !v.created.IsZero() && now.Sub(v.created) >= health.KeyAge:
 		due = append(due, "replace: it is "+since(v.created, now)+" old")
 	}
 	last := v.last().Time
@@ -82,7 +80,7 @@ func (v keyView) due(now time.Time) []string {
 	case v.unknown || len(v.jobs) == 0:
 	case last.IsZero():
 		due = append(due, "check: it never was")
-	case !now.Before(last.AddDate(keyYears, 0, 0)):
+	case now.Sub(last) >= health.KeyCheck:
 		due = append(due, "check: the last was "+since(last, now)+" ago")
 	}
 	return due
@@ -134,13 +132,16 @@ func (a *app) keyViews(ctx context.Context, cfg *config.Config, f *storeFlags) (
 	if err != nil {
 		return nil, err
 	}
-	return a.keysSeen(ctx, cfg, keys, func(store string, err error) {
+	open := func(where config.Store) (*archive.Archive, error) {
+		return a.repository(ctx, where, access{trusted: keys})
+	}
+	return a.keysSeen(ctx, cfg, open, func(store string, err error) {
 		a.printer.warn(fmt.Sprintf("what was checked is not known: store %s: %v", store, err))
 	})
 }
 
-// keysSeen is keyViews with the signers that count; down is told of each store that cannot be looked at.
-func (a *app) keysSeen(ctx context.Context, cfg *config.Config, keys []seal.PublicKey, down func(store string, err error)) ([]keyView, error) {
+// keysSeen is keyViews in stores that are had by open; down is told of each that cannot be looked at.
+func (a *app) keysSeen(ctx context.Context, cfg *config.Config, open func(config.Store) (*archive.Archive, error), down func(store string, err error)) ([]keyView, error) {
 	now := a.Now()
 	var views []keyView
 	for _, key := range cfg.Keys {
@@ -157,7 +158,7 @@ func (a *app) keysSeen(ctx context.Context, cfg *config.Config, keys []seal.Publ
 	}
 	var problems []error
 	for _, where := range keyStores(cfg) {
-		repo, err := a.repository(ctx, where, access{trusted: keys})
+		repo, err := open(where)
 		var checks []archive.CheckEntry
 		if err == nil {
 			checks, err = repo.Checks(ctx)
@@ -215,7 +216,7 @@ func (a *app) keyListCommand() *cobra.Command {
 		Use: "list", Short: "List the keys of the configuration: who holds them, how old they are, when they were checked", Args: cobra.NoArgs,
 		Long: "List the keys of the configuration: who holds them, which jobs use them, how old they are, and when `holdfast key check`\n" +
 			"last proved that they open a backup. A key is due to be replaced when it is 12 months old or has expired, and to be\n" +
-			"checked when the last check is 12 months ago.",
+			"checked when the last check is 100 days ago.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {

@@ -181,6 +181,7 @@ func (a *app) copies(ctx context.Context, cfg *config.Config, r route, repo *arc
 	var group errgroup.Group
 	for _, store := range r.to {
 		group.Go(func() error {
+			began := a.Now()
 			done, err := a.copyTo(ctx, cfg, r, repo, store, with)
 			mu.Lock()
 			defer mu.Unlock()
@@ -188,7 +189,13 @@ func (a *app) copies(ctx context.Context, cfg *config.Config, r route, repo *arc
 			if done.Objects > 0 || err != nil {
 				a.note(cfg, journal.Mirrored, err, func(rec *journal.Record) {
 					rec.Job, rec.Store = r.job, store.Name
-					rec.Figures = map[string]float64{"backups": float64(done.Backups), "objects": float64(done.Objects), "bytes": float64(done.Bytes)}
+					rec.Figures = withSeconds(map[string]float64{"backups": float64(done.Backups), "objects": float64(done.Objects), "bytes": float64(done.Bytes)}, a.Now().Sub(began))
+					if done.Objects == 0 {
+						return // it may not be there at all
+					}
+					if free := a.freeIn(ctx, store); free >= 0 {
+						rec.Figures["free"] = float64(free)
+					}
 				})
 			}
 			if err != nil {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,7 +98,10 @@ func (a *app) noteCommand(ctx context.Context, err error) {
 		a.about.Detail = strings.TrimSuffix(strings.TrimPrefix(a.ran, "holdfast ")+": "+a.about.Detail, ": ")
 	}
 	a.note(a.cfg, event, err, func(r *journal.Record) {
-		r.Job, r.Backup, r.Store, r.Detail, r.Figures, r.Reason = a.about.Job, a.about.Backup, a.about.Store, a.about.Detail, a.about.Figures, a.about.Reason
+		r.Job, r.Task, r.Backup, r.Store, r.Detail, r.Figures, r.Reason = a.about.Job, a.about.Task, a.about.Backup, a.about.Store, a.about.Detail, a.about.Figures, a.about.Reason
+		if slices.Contains([]journal.Event{journal.Verified, journal.Drilled, journal.KeyChecked}, event) {
+			r.Figures = withSeconds(r.Figures, a.Now().Sub(a.began))
+		}
 		if a.about.Result != "" && err == nil {
 			r.Result = a.about.Result
 		}
@@ -117,6 +122,13 @@ func (a *app) noteCommand(ctx context.Context, err error) {
 	ctx, cancel := context.WithTimeout(ctx, carryReadTime)
 	defer cancel()
 	a.carryJournal(ctx, a.cfg, places)
+}
+
+// withSeconds adds to figures how long it took.
+func withSeconds(figures map[string]float64, took time.Duration) map[string]float64 {
+	all := map[string]float64{"seconds": took.Seconds()}
+	maps.Copy(all, figures)
+	return all
 }
 
 const (

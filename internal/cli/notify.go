@@ -64,15 +64,7 @@ func (a *app) notifyTest(ctx context.Context, cfg *config.Config) error {
 		err := t.err
 		if err == nil {
 			one, cancel := context.WithTimeout(ctx, channelTime)
-			if t.Beats() {
-				run := newRunID()
-				err = t.beats.Start(one, run)
-				if err == nil {
-					err = t.beats.End(one, run, exitGood, 0, m.Text)
-				}
-			} else {
-				err = t.tells.Send(one, m)
-			}
+			err = t.tells.Send(one, m)
 			cancel()
 		}
 		if a.flags.json {
@@ -113,15 +105,13 @@ func (a *app) notifyAlarmsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			state, err := a.stateOf(cmd.Context(), cfg, keys, &lookout{})
+			state, err := a.stateOf(cmd.Context(), cfg, keys, &lookout{}, nil)
 			if err != nil {
 				return err
 			}
-			book, err := openAlarms(cfg)
-			if err != nil {
-				return err
-			}
-			findings, tellErr := a.tellAlarms(cmd.Context(), cfg, book, state)
+			book := a.openAlarms(cfg)
+			findings := book.judge(cfg, &state)
+			tellErr := a.tellAlarms(cmd.Context(), cfg, book, findings)
 			if err := a.showState(state, findings); err != nil {
 				return err
 			}
@@ -149,26 +139,20 @@ type alarmFile struct {
 }
 
 // openAlarms reads what was told. What cannot be read is begun anew: then something is told twice, and nothing is kept back.
-func openAlarms(cfg *config.Config) (*alarmFile, error) {
-	f := &alarmFile{path: filepath.Join(cfg.State, "alarms.json"), Channels: map[string]health.Channel{}}
+func (a *app) openAlarms(cfg *config.Config) *alarmFile {
+	f := &alarmFile{path: filepath.Join(cfg.State, "alarms.json")}
 	data, err := os.ReadFile(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read what was told: %w", err)
-	}
-	if err := json.Unmarshal(data, f); err != nil {
-		return &alarmFile{path: f.path, Channels: map[string]health.Channel{}}, nil
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		a.printer.warn("what was told is not known, and told again: " + err.Error() + ": mend or remove that file")
+	case json.Unmarshal(data, f) != nil:
+		f = &alarmFile{path: f.path}
 	}
 	if f.Channels == nil {
 		f.Channels = map[string]health.Channel{}
 	}
-	// Nobody would ever hear whether one takes messages again that was taken out.
-	maps.DeleteFunc(f.Channels, func(name string, _ health.Channel) bool {
-		return !slices.ContainsFunc(cfg.Channels, func(c config.Channel) bool { return c.Name == name })
-	})
-	return f, nil
+	return f
 }
 
 func (f *alarmFile) save() error {
@@ -177,18 +161,33 @@ func (f *alarmFile) save() error {
 		return err
 	}
 	if err := durable.WriteFile(f.path, data, 0o600); err != nil {
-		return holdfast.WithHint(fmt.Errorf("remember what was told: %w", err), "make room in the state folder: until then alarms are told again and again")
+		return holdfast.WithHint(fmt.Errorf("remember what was told: %w", err), "make room in the state folder: until then whoever starts anew tells again what lasts")
 	}
 	return nil
 }
 
-// failing lists the channels that do not take messages.
-func (f *alarmFile) failing() []health.Channel {
+// channels lists those that alarms are told through, with why one does not take them. One that hears of runs alone is no such: nothing is
+// remembered of it.
+func (f *alarmFile) channels(cfg *config.Config) []health.Channel {
 	var all []health.Channel
-	for _, name := range slices.Sorted(maps.Keys(f.Channels)) {
-		all = append(all, f.Channels[name])
+	for _, c := range cfg.Channels {
+		if !c.Beats() {
+			known := f.Channels[c.Name]
+			known.Name = c.Name
+			all = append(all, known)
+		}
 	}
 	return all
+}
+
+// judge adds what is remembered of channels to a state, and judges it.
+func (f *alarmFile) judge(cfg *config.Config, state *health.State) []health.Finding {
+	// Nobody would ever hear whether one takes messages again that was taken out.
+	maps.DeleteFunc(f.Channels, func(name string, _ health.Channel) bool {
+		return !slices.ContainsFunc(cfg.Channels, func(c config.Channel) bool { return c.Name == name })
+	})
+	state.Service.Channels = f.channels(cfg)
+	return health.Judge(*state, limitsOf(cfg))
 }
 
 // heard takes down which channels failed, and which took something.
@@ -226,29 +225,34 @@ var errUnheard = errors.New("an alarm reached nobody")
 // everybody waiting would keep the others from hearing of it.
 const mostRefused = 3
 
-// tellAlarms judges, tells what is due, and remembers it. It returns the findings, which include the channels that fail.
-func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFile, state health.State) ([]health.Finding, error) {
-	state.Service.Channels = book.failing()
-	findings := health.Judge(state, limitsOf(cfg))
+// tellAlarms tells what is due of the findings, and remembers it.
+func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFile, findings []health.Finding) error {
 	if len(cfg.Channels) == 0 {
-		return findings, nil
+		return nil
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, surveyTime, fmt.Errorf("it took longer than %s", health.Span(surveyTime)))
+	defer cancel()
 	all := tellers(ctx, cfg)
 	now := a.Now()
 	policy := alarm.Policy{Resend: cfg.Alarms.Resend, Calm: cfg.Alarms.Calm, Quiet: quiet(cfg, now)}
 	var problems []error
 	refused := map[string]int{} // how many messages in a row, by channel
 	for _, due := range book.Book.Look(now, findings, policy) {
-		if ctx.Err() != nil {
-			break
-		}
 		wants := wantsAlarm(due.Finding)
 		result := tellAll(ctx, all, alarmMessage(cfg.Host, now, due), wants)
+		if result.took > 0 {
+			book.Book.Took(due, now)
+		}
+		if ctx.Err() != nil {
+			// What was cut off says nothing of the channels.
+			problems = append(problems, fmt.Errorf("not all was told: %w", context.Cause(ctx)))
+			break
+		}
 		book.heard(all, result, wants, now)
 		for i, t := range all {
 			err, failed := result.failed[t.Name]
 			switch {
-			case failed:
+			case failed && !errors.Is(err, notify.ErrPartly): // which somebody did hear of
 				if refused[t.Name]++; refused[t.Name] == mostRefused {
 					all[i].err = err
 				}
@@ -257,7 +261,8 @@ func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFil
 			}
 		}
 		switch {
-		case result.took > 0, len(result.failed) == 0: // nobody wants to know of it
+		case result.took > 0:
+		case len(result.failed) == 0: // nobody wants to know of it
 			book.Book.Took(due, now)
 		default:
 			for _, name := range slices.Sorted(maps.Keys(result.failed)) {
@@ -265,5 +270,5 @@ func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFil
 			}
 		}
 	}
-	return findings, errors.Join(errors.Join(problems...), book.save())
+	return errors.Join(errors.Join(problems...), book.save())
 }

@@ -157,14 +157,15 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 		return err
 	}
 	with := access{trusted: keys}
+	began := a.Now()
 	if !f.dryRun {
-		told := a.announce(ctx, cfg, job.Name, holdfast.TaskPrune)
-		defer func() { told.ended(ctx, err) }()
 		lock, lockErr := a.lockJob(cfg, job.Store, job.Name)
 		if lockErr != nil {
 			return lockErr
 		}
 		defer func() { err = errors.Join(err, lock.Release()) }()
+		told := a.announce(ctx, cfg, job.Name, holdfast.TaskPrune)
+		defer func() { told.ended(ctx, err) }()
 		if with.signer, err = a.signer(cfg); err != nil {
 			return err
 		}
@@ -227,7 +228,7 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 			a.result("store %s of job %s: %d backups deleted", s.Name, job.Name, deleted[s.Name])
 			a.note(cfg, journal.PruneDone, nil, func(r *journal.Record) {
 				r.Job, r.Store, r.Reason = job.Name, s.Name, f.reason
-				r.Figures = map[string]float64{"deleted": float64(deleted[s.Name]), "kept": float64(len(s.Decisions) - deleted[s.Name])}
+				r.Figures = withSeconds(map[string]float64{"deleted": float64(deleted[s.Name]), "kept": float64(len(s.Decisions) - deleted[s.Name])}, a.Now().Sub(began))
 			})
 			problems = append(problems, a.sweep(ctx, places, s.Name))
 		case s.Blocked != "":

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -23,7 +24,7 @@ func (a *app) reportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "report", Short: "Report on a month: what ran, what was proven, and what was not", Args: cobra.NoArgs,
 		Long: "Report on a month from the records of this installation and of those that share its stores, such as the machine that drills: what ran,\n" +
-			"what was proven, who opened backups, and first what was not as it should have been. It is Markdown on standard output, or in a file.\n\n" +
+			"what was proven, who opened backups, and first what was not as it should have been. It is Markdown, or JSON with --json, on standard output, or in a file.\n\n" +
 			"The exit code is 3 when a store's records could not be read: the report then says so.",
 		Example: "  holdfast report --month 2026-11\n  holdfast report --out november.md --month 2026-11",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -40,9 +41,13 @@ func (a *app) reportCommand() *cobra.Command {
 				return err
 			}
 			text := report.MonthMarkdown(m)
+			if a.flags.json {
+				if text, err = json.Marshal(m); err != nil {
+					return err
+				}
+				text = append(text, '\n')
+			}
 			switch {
-			case a.flags.json:
-				a.printJSON(m)
 			case out == "":
 				_, err = a.Out.Write(text)
 			default:
@@ -54,7 +59,7 @@ func (a *app) reportCommand() *cobra.Command {
 				}
 			}
 			if err == nil && len(m.Unseen) > 0 {
-				err = fmt.Errorf("%w: the records of %d stores were not seen", holdfast.ErrIncomplete, len(m.Unseen))
+				err = fmt.Errorf("%w: the records of %d store(s) were not seen", holdfast.ErrIncomplete, len(m.Unseen))
 			}
 			return err
 		},
@@ -83,10 +88,10 @@ func (a *app) monthOf(text string) (time.Time, error) {
 }
 
 func (a *app) month(ctx context.Context, cfg *config.Config, f *storeFlags, from time.Time) (report.Month, error) {
-	m := report.Month{From: from, Until: from.AddDate(0, 1, 0), Host: cfg.Host, Made: a.Now(), Version: a.Version}
+	m := report.Month{From: from, Until: from.AddDate(0, 1, 0), Host: cfg.Host, Made: a.Now(), Version: a.Version, Unseen: []string{}}
 	tally := &monthTally{month: &m, last: map[holdfast.JobName]time.Time{}, limits: limitsOf(cfg), cfg: cfg}
 	for _, job := range cfg.Jobs {
-		m.Jobs = append(m.Jobs, report.MonthJob{Name: job.Name, Promised: job.Objectives.RTO})
+		m.Jobs = append(m.Jobs, report.NewMonthJob(job.Name, job.Objectives.RTO))
 	}
 	records, err := a.allRecords(ctx, cfg, f, &m)
 	if err != nil {
@@ -161,7 +166,7 @@ type monthTally struct {
 func (t *monthTally) job(name holdfast.JobName) *report.MonthJob {
 	at := slices.IndexFunc(t.month.Jobs, func(j report.MonthJob) bool { return j.Name == name })
 	if at < 0 {
-		t.month.Jobs = append(t.month.Jobs, report.MonthJob{Name: name})
+		t.month.Jobs = append(t.month.Jobs, report.NewMonthJob(name, 0))
 		at = len(t.month.Jobs) - 1
 	}
 	return &t.month.Jobs[at]
@@ -189,8 +194,10 @@ func (t *monthTally) add(r journal.Record) {
 	case journal.BackupFailed:
 		job.Failed++
 	case journal.Interrupted:
-		job.Failed++
-		job.Interrupted++
+		if task := holdfast.Task(r.Detail); task == holdfast.TaskBackup || task == holdfast.TaskHourly {
+			job.Failed++
+			job.Interrupted++
+		}
 	case journal.Mirrored:
 		if bad {
 			job.CopyFailed++
@@ -198,9 +205,12 @@ func (t *monthTally) add(r journal.Record) {
 			job.Copies++
 		}
 	case journal.Verified:
-		if bad {
+		switch {
+		case r.Result == resultOf(holdfast.ErrDifference):
 			job.Damaged++
-		} else {
+		case bad:
+			job.CheckFailed++
+		default:
 			job.Checked++
 		}
 	case journal.Pruned:
@@ -210,7 +220,7 @@ func (t *monthTally) add(r journal.Record) {
 	case journal.Drilled:
 		job.Drills = append(job.Drills, report.MonthDrill{
 			Time: r.Time.In(t.month.From.Location()), Host: r.Who.Host, Backup: r.Backup, Verdict: holdfast.Verdict(r.Result), Compared: int(r.Figures["compared"]),
-			Differ: int(r.Figures["differences"]), RTO: time.Duration(r.Figures["rto_seconds"] * float64(time.Second)),
+			Differ: int(r.Figures["differences"]), RTO: report.Seconds(r.Figures["rto_seconds"] * float64(time.Second)),
 		})
 	case journal.Restored, journal.Decrypted, journal.EmergencyAccess, journal.Linked, journal.Shown:
 		job.Restores = append(job.Restores, report.MonthRestore{Time: r.Time.In(t.month.From.Location()), Event: string(r.Event), Who: r.Who.User + "@" + r.Who.Host, Backup: r.Backup, Result: r.Result, Reason: r.Reason})

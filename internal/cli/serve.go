@@ -94,12 +94,12 @@ type server struct {
 	look    chan struct{} // a run ended: the stores have something new
 	socket  net.Listener  // nil when nothing listens
 
-	mu      sync.Mutex // guards what follows
-	cfg     *config.Config
-	content *os.File // memory with the configuration that runs are given; nil when it was not read from a file
-	problem string   // why the configuration that runs is not the one that was asked for; ""
-	clock   string   // what was odd about the clock; ""
-	failing []health.Channel
+	mu       sync.Mutex // guards what follows
+	cfg      *config.Config
+	content  *os.File // memory with the configuration that runs are given; nil when it was not read from a file
+	problem  string   // why the configuration that runs is not the one that was asked for; ""
+	clock    string   // what was odd about the clock; ""
+	channels []health.Channel
 }
 
 func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err error) {
@@ -109,11 +109,8 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, s.release()) }()
-	tasks := s.tasks(cfg)
-	if len(tasks) == 0 {
-		return holdfast.WithHint(fmt.Errorf("%w: no job has a schedule that this service could run", holdfast.ErrUsage), "put schedule: {backup: \"0 2 * * *\"} into a job; drills need --identity: docs/service.md")
-	}
-	if err := s.canOpen(cfg); err != nil {
+	tasks, err := s.check(cfg)
+	if err != nil {
 		return err
 	}
 	// A wish that comes before everything is ready must not end the process.
@@ -165,12 +162,24 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 func (a *app) logger() *slog.Logger {
 	var out io.Writer = a.Err
 	if a.printer.log != nil {
-		out = io.MultiWriter(a.Err, appender(a.printer.log.Name()))
+		out = each{a.Err, appender(a.printer.log.Name())}
 	}
 	if a.flags.json {
 		return slog.New(slog.NewJSONHandler(out, nil))
 	}
 	return slog.New(slog.NewTextHandler(out, nil))
+}
+
+// each writes to all of several, whichever of them fails.
+type each []io.Writer
+
+func (e each) Write(line []byte) (int, error) {
+	var problems error
+	for _, w := range e {
+		_, err := w.Write(line)
+		problems = errors.Join(problems, err)
+	}
+	return len(line), problems
 }
 
 // appender is a file that is opened for each line, so that it can be rotated while the service goes on.
@@ -238,8 +247,12 @@ func (s *server) reload(ctx context.Context) {
 	s.app.notifySystemd("RELOADING=1")
 	defer s.app.notifySystemd("READY=1")
 	cfg, err := s.resolve()
-	if err == nil && (cfg.State != s.config().State || cfg.Service.Workers != s.config().Service.Workers || cfg.Service.Listen != s.config().Service.Listen) {
-		err = holdfast.WithHint(errors.New("state, service.workers and service.listen change when the service is started anew"), "restart it")
+	var tasks []daemon.Task
+	if err == nil {
+		tasks, err = s.check(cfg)
+	}
+	if err == nil && s.needsRestart(cfg) {
+		err = holdfast.WithHint(errors.New("state, host, identity, service.workers, service.listen and service.queue change when the service is started anew"), "restart it")
 	}
 	if err != nil {
 		for line := range strings.Lines(holdfast.Sentence(err)) {
@@ -248,7 +261,6 @@ func (s *server) reload(ctx context.Context) {
 		s.setProblem("the file is refused, and the service runs with the one before: " + strings.ReplaceAll(holdfast.Sentence(err), "\n", "; "))
 		return
 	}
-	tasks := s.tasks(cfg)
 	if err := s.adopt(cfg); err != nil {
 		s.log.Error("the new configuration is not in force", "error", err)
 		s.setProblem("the file is not in force: " + err.Error())
@@ -264,6 +276,13 @@ func (s *server) reload(ctx context.Context) {
 	for _, warning := range s.warnings(cfg) {
 		s.log.Warn(warning)
 	}
+}
+
+// needsRestart reports whether a configuration changes what is decided once, at the start.
+func (s *server) needsRestart(cfg *config.Config) bool {
+	was := s.config()
+	return cfg.State != was.State || cfg.Service.Workers != was.Service.Workers || cfg.Service.Listen != was.Service.Listen ||
+		cfg.Service.Queue.Conn != was.Service.Queue.Conn || !slices.Equal(s.queues(cfg), s.queues(was))
 }
 
 // resolve reads the configuration as the command line says, without any effect.
@@ -320,6 +339,18 @@ func (s *server) does(cfg *config.Config, task holdfast.Task) bool {
 		return s.role != roleBackups && cfg.Identity != ""
 	}
 	return s.role != roleDrills
+}
+
+// check returns what this service runs, or why it cannot serve a configuration.
+func (s *server) check(cfg *config.Config) ([]daemon.Task, error) {
+	tasks := s.tasks(cfg)
+	if len(tasks) == 0 {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: no job has a schedule that this service could run", holdfast.ErrUsage), "put schedule: {backup: \"0 2 * * *\"} into a job; drills need --identity: docs/service.md")
+	}
+	if cfg.Service.Queue.Conn != "" && len(s.queues(cfg)) == 0 {
+		return nil, holdfast.WithHint(fmt.Errorf("%w: drills need an identity", holdfast.ErrUsage), "give --identity FILE, or --tasks backups")
+	}
+	return tasks, s.canOpen(cfg)
 }
 
 // canOpen refuses files that are not there: else every drill would fail, and that in a month.
@@ -419,11 +450,13 @@ func heldBack(service config.Service, s config.Schedule, at time.Time) bool {
 // warnings are what a person should know of how this service is set up.
 func (s *server) warnings(cfg *config.Config) []string {
 	var all []string
-	opens := slices.ContainsFunc(cfg.Jobs, func(j config.Job) bool { return j.Schedule.Given })
+	backsUp := slices.ContainsFunc(cfg.Jobs, func(j config.Job) bool {
+		return !j.Schedule.Times[holdfast.TaskBackup].IsZero() || !j.Schedule.Times[holdfast.TaskHourly].IsZero()
+	})
 	switch {
-	case s.role == roleAll && cfg.Identity != "" && opens:
+	case s.role == roleAll && cfg.Identity != "" && backsUp:
 		all = append(all, "this service backs up and holds an identity too: whoever takes this host over can read every backup; drills belong on another machine, or at least in a unit of their own: docs/service.md")
-	case s.role == roleAll && cfg.Identity == "" && opens:
+	case s.role == roleAll && cfg.Identity == "" && backsUp:
 		all = append(all, "no drill is run here, because there is no identity here, as it should be; another machine does them: docs/service.md")
 	}
 	return all

@@ -26,6 +26,9 @@ func (s *server) run(ctx context.Context, run daemon.Run) (daemon.Outcome, error
 	if err != nil {
 		return daemon.Failed, err
 	}
+	if content != nil {
+		defer content.Close()
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return daemon.Failed, fmt.Errorf("find this program: %w", err)
@@ -36,7 +39,6 @@ func (s *server) run(ctx context.Context, run daemon.Run) (daemon.Outcome, error
 	}
 	c := child.Command{Path: program, Args: args, Env: s.app.Environ, Stall: cfg.Service.Stall}
 	if content != nil {
-		defer content.Close()
 		c.Env = append(append([]string{}, c.Env...), config.EnvContent+"=3")
 		c.Files = []*os.File{content}
 	}
@@ -112,7 +114,7 @@ func (s *server) arguments(cfg *config.Config, run daemon.Run) ([]string, error)
 	if run.Task.Task.Opens() {
 		args = append(args, "--identity", cfg.Identity)
 	}
-	if s.signers != "" && (run.Task.Task.Opens() || run.Task.Task == holdfast.TaskVerify) {
+	if s.signers != "" && run.Task.Task != holdfast.TaskBackup && run.Task.Task != holdfast.TaskHourly {
 		args = append(args, "--allowed-signers", s.signers)
 	}
 	return args, nil

@@ -27,7 +27,7 @@ const (
 	// surveyEvery is how often the stores are looked at, and surveyLeast how long one look follows another at the least.
 	surveyEvery = 5 * time.Minute
 	surveyLeast = 15 * time.Second
-	// surveyTime bounds one look.
+	// surveyTime bounds one look at the stores, and the telling of what it found.
 	surveyTime = 10 * time.Minute
 )
 
@@ -74,7 +74,7 @@ func (r *reporter) write() error {
 
 func (s *server) serviceFile() serviceFile {
 	s.mu.Lock()
-	f := serviceFile{Started: s.started, File: s.cfg.File, Sum: sumOf(s.cfg), Config: s.problem, Clock: s.clock, Channels: s.failing, Running: map[string]time.Time{}}
+	f := serviceFile{Started: s.started, File: s.cfg.File, Sum: sumOf(s.cfg), Config: s.problem, Clock: s.clock, Channels: s.channels, Running: map[string]time.Time{}}
 	s.mu.Unlock()
 	status := s.daemon.Status()
 	f.Waiting, f.Trouble = status.Waiting, status.Trouble
@@ -93,6 +93,7 @@ type watcher struct {
 
 	seen *lookout         // nil before the first look
 	keys []seal.PublicKey // of those whose word counts for it
+	book *alarmFile       // nil before the first look
 }
 
 // Run looks until ctx is cancelled.
@@ -105,7 +106,6 @@ func (w *watcher) Run(ctx context.Context) error {
 				w.log.Error("not all was looked at and told", "error", strings.TrimSpace(line))
 			}
 		}
-		w.ready.Store(true)
 		if !w.pause(ctx) {
 			return nil
 		}
@@ -139,44 +139,52 @@ func (w *watcher) setClock(text string) {
 }
 
 // lookOnce looks at everything with stores of its own, which are closed afterwards: what was unplugged or cut off meanwhile is noticed, and
-// what is back is found.
+// what is back is found. Whatever else goes wrong is returned, and keeps it from nothing; but while it is not known whose word counts, nothing
+// can be judged.
 func (w *watcher) lookOnce(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, surveyTime)
-	defer cancel()
 	cfg := w.config()
 	own := &app{Process: w.app.Process, flags: w.app.flags}
 	own.flags.quiet = true
-	if err := own.start(cfg); err != nil {
-		return err
+	logErr := own.start(cfg)
+	if logErr != nil {
+		bare := *cfg
+		bare.LogFile = ""
+		logErr = errors.Join(logErr, own.start(&bare))
 	}
-	defer func() { err = errors.Join(err, own.closeStores(), own.finish(nil)) }()
-	keys, err := trusted(cfg, &storeFlags{allowedSigners: w.signers})
-	if err != nil {
-		return err
-	}
-	if w.seen == nil || !slices.EqualFunc(keys, w.keys, seal.PublicKey.Equal) {
+	defer func() { err = errors.Join(logErr, err, own.closeStores(), own.finish(nil)) }()
+	keys, keysErr := trusted(cfg, &storeFlags{allowedSigners: w.signers})
+	switch {
+	case keysErr != nil && w.seen == nil:
+		return keysErr
+	case keysErr != nil:
+		keys = w.keys
+	case w.seen == nil || !slices.EqualFunc(keys, w.keys, seal.PublicKey.Equal):
 		w.seen, w.keys = &lookout{}, keys // what it remembers was believed by others
 	}
-	state, err := own.stateOf(ctx, cfg, keys, w.seen)
+	service := w.serviceFile()
+	state, err := own.stateOf(ctx, cfg, keys, w.seen, &service)
 	if err != nil {
 		return err
 	}
-	state.Service = w.serviceFile().state()
 	state.Service.Config = w.fileChanged()
+	if keysErr != nil {
+		state.Service.Config = "the allowed signers cannot be read, and those before count: " + holdfast.Sentence(keysErr)
+	}
 	return w.judge(ctx, cfg, own, state)
 }
 
 // judge tells what the look found: to whoever scrapes, and to the channels.
 func (w *watcher) judge(ctx context.Context, cfg *config.Config, own *app, state health.State) error {
-	book, err := openAlarms(cfg)
-	if err != nil {
-		return err
+	if w.book == nil {
+		w.book = own.openAlarms(cfg)
 	}
-	findings, tellErr := own.tellAlarms(ctx, cfg, book, state)
-	w.mu.Lock()
-	w.failing = book.failing()
-	w.mu.Unlock()
-	w.changed()
+	findings := w.book.judge(cfg, &state)
+	w.metrics.Update(state, limitsOf(cfg), findings)
+	w.ready.Store(true)
+	var fileErr error
+	if cfg.Service.Textfile != "" {
+		fileErr = w.metrics.WriteTextfile(cfg.Service.Textfile)
+	}
 	level := slog.LevelInfo
 	if len(findings) > 0 {
 		level = slog.LevelWarn
@@ -185,11 +193,12 @@ func (w *watcher) judge(ctx context.Context, cfg *config.Config, own *app, state
 		w.log.Log(ctx, level, text)
 		w.said = text
 	}
-	w.metrics.Update(state, limitsOf(cfg), findings)
-	if cfg.Service.Textfile != "" {
-		tellErr = errors.Join(tellErr, w.metrics.WriteTextfile(cfg.Service.Textfile))
-	}
-	return tellErr
+	tellErr := own.tellAlarms(ctx, cfg, w.book, findings)
+	w.mu.Lock()
+	w.channels = w.book.channels(cfg)
+	w.mu.Unlock()
+	w.changed()
+	return errors.Join(fileErr, tellErr)
 }
 
 // clockGuard notices a wall clock that goes otherwise than time does.

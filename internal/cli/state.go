@@ -12,7 +12,10 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"holdfast"
+	"holdfast/internal/archive"
 	"holdfast/internal/config"
 	"holdfast/internal/daemon"
 	"holdfast/internal/health"
@@ -22,29 +25,25 @@ import (
 	"holdfast/internal/survey"
 )
 
-// stateOf finds out what is known of every job, store and key of the configuration. It only reads.
-func (a *app) stateOf(ctx context.Context, cfg *config.Config, keys []seal.PublicKey, l *lookout) (health.State, error) {
+// stateOf finds out what is known of every job, store and key of the configuration, beside a service that tells this of itself; nil: none runs.
+// It only reads. Its error is that of ctx alone: what cannot be looked at is told in the state, or warned of.
+func (a *app) stateOf(ctx context.Context, cfg *config.Config, keys []seal.PublicKey, l *lookout, service *serviceFile) (health.State, error) {
 	state := health.State{At: a.Now(), Host: cfg.Host}
-	places, jobs, err := a.placesOf(ctx, cfg, keys)
-	if err != nil {
-		return state, err
-	}
+	var places []survey.Place
 	var found survey.Found
+	stores, jobs := storesAndJobs(cfg)
 	if len(jobs) > 0 {
-		if found, err = l.survey.Look(ctx, places, jobs); err != nil {
+		var err error
+		places, found, err = look(ctx, &l.survey, jobs, func(ctx context.Context) []survey.Place { return a.openPlaces(ctx, stores, keys) })
+		if err != nil {
 			return state, err
 		}
 	}
-	if err := l.readJournal(ctx, a, cfg); err != nil {
-		return state, err
-	}
+	l.readJournal(ctx, a, cfg, slices.DeleteFunc(slices.Clone(stores), func(s config.Store) bool { return found.Down[s.Name] != "" }))
 	state.Audit = l.audit
-	service, runs, err := loadService(cfg)
-	if err != nil {
-		return state, err
-	}
-	if runs {
-		state.Service = service.state()
+	var since map[string]time.Time
+	if service != nil {
+		state.Service, since = service.state(), service.Running
 		if service.Config == "" && service.File == cfg.File && service.Sum != sumOf(cfg) {
 			state.Service.Config = fileDiffers
 		}
@@ -54,23 +53,23 @@ func (a *app) stateOf(ctx context.Context, cfg *config.Config, keys []seal.Publi
 		addSchedule(&job, cfg, cfg.Jobs[i], state.At)
 		job.Recipient = strangersAmong(cfg, found.Keys[job.Name])
 		for t := range job.Tasks {
-			job.Tasks[t].Since = service.Running[string(job.Name)+"/"+string(job.Tasks[t].Task)]
+			job.Tasks[t].Since = since[string(job.Name)+"/"+string(job.Tasks[t].Task)]
 		}
 		state.Jobs = append(state.Jobs, job)
 	}
 	for _, place := range places {
-		s := a.spaceOf(ctx, cfg, place.Store, &l.records)
-		s.Down = found.Down[place.Store]
+		s := health.Store{Name: place.Store, Free: -1, Used: l.records.Free(place.Store), Down: found.Down[place.Store]}
+		if s.Down == "" {
+			s.Free = a.freeIn(ctx, stores[storeAt(stores, place.Store)])
+		}
 		state.Stores = append(state.Stores, s)
 	}
-	state.Keys, err = a.keysOf(ctx, cfg, keys)
-	return state, err
+	state.Keys = a.keysOf(ctx, cfg, places, keys, found.Down)
+	return state, context.Cause(ctx)
 }
 
-// placesOf opens every store of every job.
-func (a *app) placesOf(ctx context.Context, cfg *config.Config, keys []seal.PublicKey) ([]survey.Place, []survey.Job, error) {
-	var jobs []survey.Job
-	var stores []config.Store
+// storesAndJobs are every store of every job, and where the copies of each job belong.
+func storesAndJobs(cfg *config.Config) (stores []config.Store, jobs []survey.Job) {
 	for _, job := range cfg.Jobs {
 		j := survey.Job{Name: job.Name}
 		for _, place := range storesOf(job) {
@@ -81,22 +80,36 @@ func (a *app) placesOf(ctx context.Context, cfg *config.Config, keys []seal.Publ
 		}
 		jobs = append(jobs, j)
 	}
-	return a.openPlaces(ctx, stores, keys), jobs, nil
+	return stores, jobs
+}
+
+// look opens stores and looks at them. When that takes longer than surveyTime all of them are told as down: one that does not answer must not
+// keep everything else from being judged.
+func look(ctx context.Context, s *survey.Surveyor, jobs []survey.Job, open func(context.Context) []survey.Place) ([]survey.Place, survey.Found, error) {
+	looking, cancel := context.WithTimeoutCause(ctx, surveyTime, fmt.Errorf("the stores were not looked at within %s", health.Span(surveyTime)))
+	defer cancel()
+	places := open(looking)
+	found, err := s.Look(looking, places, jobs)
+	if err != nil && ctx.Err() == nil {
+		for i := range places {
+			places[i].Archive, places[i].Err = nil, err
+		}
+		found, err = s.Look(ctx, places, jobs)
+	}
+	return places, found, err
 }
 
 func (a *app) openPlaces(ctx context.Context, stores []config.Store, keys []seal.PublicKey) []survey.Place {
 	places := make([]survey.Place, len(stores))
-	done := make(chan struct{})
+	var group errgroup.Group
 	for i, place := range stores {
-		go func() {
+		group.Go(func() error {
 			repo, err := a.repository(ctx, place, access{trusted: keys})
 			places[i] = survey.Place{Store: place.Name, Archive: repo, Err: err}
-			done <- struct{}{}
-		}()
+			return nil
+		})
 	}
-	for range stores {
-		<-done
-	}
+	_ = group.Wait() // every function returns nil: places have what went wrong
 	return places
 }
 
@@ -112,19 +125,43 @@ type lookout struct {
 // auditEvery is how often the whole journal is checked by somebody who looks again and again; between two checks only what is new is read.
 const auditEvery = 24 * time.Hour
 
-// readJournal reads what this installation recorded, and whether that is what was signed. Where nothing was recorded yet, nothing is known.
-func (l *lookout) readJournal(ctx context.Context, a *app, cfg *config.Config) error {
+// readJournal reads what this installation recorded, and whether that is what was signed. Where nothing was recorded yet, nothing is known;
+// what cannot be read is told like what was changed, and so is what stores have and the journal has not.
+func (l *lookout) readJournal(ctx context.Context, a *app, cfg *config.Config, stores []config.Store) {
 	j, err := a.ownJournal(cfg)
-	if err != nil || j == nil {
-		return err
+	if err != nil {
+		l.audit = health.Audit{Records: l.read, Checked: a.Now(), Broken: holdfast.Sentence(err)}
+		return
 	}
-	if l.chain != j.Chain() || l.audit.Broken != "" || a.Now().Sub(l.audit.Checked) >= auditEvery {
+	chain := ""
+	if j != nil {
+		chain = j.Chain()
+	}
+	due := chain == "" || l.chain != chain || l.audit.Broken != "" || a.Now().Sub(l.audit.Checked) >= auditEvery
+	var carried map[string][]journal.ChainInfo
+	if due {
+		carried = a.carried(ctx, cfg, stores)
+	}
+	if j == nil {
+		l.audit = health.Audit{}
+		if why := survey.Lost(cfg.Host, "", 0, carried); why != "" {
+			l.audit = health.Audit{Checked: a.Now(), Broken: why}
+		}
+		return
+	}
+	if due {
 		l.chain, l.read, l.records, l.audit = j.Chain(), 0, survey.Records{}, health.Audit{Checked: a.Now()}
 		var trust journal.Trust
 		if key, err := a.ownKey(cfg); err == nil && key != nil {
 			trust = journal.Trust{*key}
 		}
-		if _, err := j.Verify(ctx, trust, nil); err != nil {
+		waiting, cancel := context.WithTimeout(ctx, noteTime)
+		defer cancel()
+		switch _, err := j.Verify(waiting, trust, nil); {
+		case errors.Is(err, context.DeadlineExceeded):
+			l.audit.Checked = time.Time{} // by the next look
+			a.printer.warn("the journal was not checked: " + holdfast.Sentence(err))
+		case err != nil:
 			l.audit.Broken = holdfast.Sentence(err)
 		}
 	}
@@ -135,7 +172,23 @@ func (l *lookout) readJournal(ctx context.Context, a *app, cfg *config.Config) e
 	}); err != nil {
 		l.audit.Broken = holdfast.Sentence(err)
 	}
-	return ctx.Err()
+	if l.audit.Broken == "" {
+		l.audit.Broken = survey.Lost(cfg.Host, chain, l.read, carried)
+	}
+}
+
+// carried lists the chains in stores, if this installation carries its journal there: it does when it has a key to sign it.
+func (a *app) carried(ctx context.Context, cfg *config.Config, stores []config.Store) map[string][]journal.ChainInfo {
+	if key, err := a.ownKey(cfg); err != nil || key == nil {
+		return nil
+	}
+	all := map[string][]journal.ChainInfo{}
+	for _, place := range stores {
+		if there, err := a.chainsIn(ctx, place); err == nil {
+			all[place.Name] = there.chains
+		}
+	}
+	return all
 }
 
 // ownJournal opens the journal of this installation for reading; nil when nothing was recorded yet.
@@ -167,7 +220,7 @@ func (a *app) eachRecord(cfg *config.Config, do func(journal.Record)) error {
 func addSchedule(job *health.Job, all *config.Config, cfg config.Job, at time.Time) {
 	job.RPO, job.RTO = cfg.Objectives.RPO, cfg.Objectives.RTO
 	s := cfg.Schedule
-	job.Scheduled, job.Paused = s.Given, s.Paused
+	job.Scheduled, job.Paused = s.Given, s.Paused || all.Service.Paused
 	if !s.Given {
 		// Whoever runs it says with keep.interval how often that is.
 		job.Interval = cfg.Keep.Policy.Interval
@@ -248,29 +301,34 @@ func strangersAmong(cfg *config.Config, ids []string) []string {
 	return strangers
 }
 
-func (a *app) spaceOf(ctx context.Context, cfg *config.Config, name string, records *survey.Records) health.Store {
-	s := health.Store{Name: name, Free: -1, Used: records.Free(name)}
-	where, err := cfg.StoreNamed(name)
-	if err != nil {
-		return s
-	}
+// freeIn is how many bytes are free in a store; -1: it does not tell.
+func (a *app) freeIn(ctx context.Context, where config.Store) int64 {
 	opened, err := a.openStore(ctx, where, false)
 	if err != nil {
-		return s // told as a place that is down
+		return -1
 	}
 	if spacer, knows := opened.Driver().(store.Spacer); knows {
 		if free, err := spacer.Free(ctx); err == nil {
-			s.Free = free
+			return free
 		}
 	}
-	return s
+	return -1
 }
 
-func (a *app) keysOf(ctx context.Context, cfg *config.Config, trust []seal.PublicKey) ([]health.Key, error) {
-	views, err := a.keysSeen(ctx, cfg, trust, func(string, error) {}) // told as a place that is down
-	if err != nil && len(views) == 0 {
-		return nil, err
+// keysOf tells of every key what is known in the places, of which some are down, and in stores that no job uses.
+func (a *app) keysOf(ctx context.Context, cfg *config.Config, places []survey.Place, trust []seal.PublicKey, down map[string]string) []health.Key {
+	open := func(where config.Store) (*archive.Archive, error) {
+		at := slices.IndexFunc(places, func(p survey.Place) bool { return p.Store == where.Name })
+		switch {
+		case at < 0:
+			return a.repository(ctx, where, access{trusted: trust})
+		case down[where.Name] != "":
+			return nil, errors.New(down[where.Name])
+		}
+		return places[at].Archive, nil
 	}
+	// What cannot be looked at is told as a place that is down, and a record that is not what was signed is none.
+	views, _ := a.keysSeen(ctx, cfg, open, func(string, error) {})
 	var keys []health.Key
 	for _, v := range views {
 		key := health.Key{Name: v.key.Name, Created: v.created, Needed: len(v.jobs) > 0}
@@ -282,7 +340,7 @@ func (a *app) keysOf(ctx context.Context, cfg *config.Config, trust []seal.Publi
 		}
 		keys = append(keys, key)
 	}
-	return keys, nil
+	return keys
 }
 
 // serveDir is the folder of the service.
@@ -303,24 +361,28 @@ type serviceFile struct {
 
 func serviceFileOf(cfg *config.Config) string { return filepath.Join(serveDir(cfg), "status.json") }
 
-// loadService reads what the service tells; nothing when none runs.
-func loadService(cfg *config.Config) (serviceFile, bool, error) {
+// loadService reads what the service tells; nil when none runs. What cannot be read is warned of: nothing else depends on it.
+func (a *app) loadService(cfg *config.Config) *serviceFile {
 	holds, err := daemon.Holds(serveDir(cfg))
 	if errors.Is(err, fs.ErrPermission) {
-		return serviceFile{}, false, nil // whoever may not look at it does not know
+		return nil // whoever may not look at it does not know
 	}
-	if err != nil || !holds {
-		return serviceFile{}, false, err
+	var f *serviceFile
+	if holds {
+		f = &serviceFile{}
+		var data []byte
+		data, err = os.ReadFile(serviceFileOf(cfg))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			err = nil // it has just begun
+		case err == nil:
+			err = json.Unmarshal(data, f)
+		}
 	}
-	data, err := os.ReadFile(serviceFileOf(cfg))
-	if errors.Is(err, fs.ErrNotExist) {
-		return serviceFile{}, true, nil // it has just begun
+	if err != nil {
+		a.printer.warn("what the service does is not known: " + holdfast.Sentence(err))
 	}
-	var f serviceFile
-	if err == nil {
-		err = json.Unmarshal(data, &f)
-	}
-	return f, true, err
+	return f
 }
 
 // state is the file as others judge it.

@@ -57,7 +57,7 @@ func (a *app) status(ctx context.Context, cfg *config.Config, f *storeFlags) err
 	if err != nil {
 		return err
 	}
-	state, err := a.stateOf(ctx, cfg, keys, &lookout{})
+	state, err := a.stateOf(ctx, cfg, keys, &lookout{}, a.loadService(cfg))
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,10 @@ func jobRow(job health.Job, now time.Time) []string {
 	}
 	good, size := "never", "-"
 	if newest, some := job.Newest(); some {
-		good, size = ago(newest.Time), report.Size(newest.Stored)
+		size = report.Size(newest.Stored)
+	}
+	if last := job.LastGood(now); !last.IsZero() {
+		good = ago(last)
 		if job.RPO > 0 {
 			good += ", of " + health.Span(job.RPO)
 		}
@@ -163,10 +166,8 @@ func jobRow(job health.Job, now time.Time) []string {
 		next = job.Next().UTC().Format("2006-01-02 15:04")
 	}
 	drill := "-"
-	for _, t := range job.Tasks {
-		if due := t.Next.UTC().Format("2006-01-02"); t.Task.Opens() && t.Task != holdfast.TaskKeyCheck && !t.Next.IsZero() && (drill == "-" || due < drill) {
-			drill = due
-		}
+	if due := job.NextDrill(); !due.IsZero() {
+		drill = due.UTC().Format("2006-01-02")
 	}
 	doing := "-"
 	for _, t := range job.Tasks {
@@ -181,7 +182,11 @@ func (a *app) showService(state health.State) {
 	if !state.Service.Running {
 		return
 	}
-	fmt.Fprintf(a.Out, "\nservice: running for %s, %d busy, %d waiting\n", health.Span(state.At.Sub(state.Service.Started)), state.Service.Busy, state.Service.Waiting)
+	since := ""
+	if !state.Service.Started.IsZero() {
+		since = " for " + health.Span(state.At.Sub(state.Service.Started))
+	}
+	fmt.Fprintf(a.Out, "\nservice: running%s, %d busy, %d waiting\n", since, state.Service.Busy, state.Service.Waiting)
 }
 
 // stateJSON is the state for machines: docs/status.md describes it.
@@ -198,7 +203,7 @@ func stateJSON(state health.State, findings []health.Finding) map[string]any {
 	}
 	jobs := []map[string]any{}
 	for _, job := range state.Jobs {
-		jobs = append(jobs, jobJSON(job, at))
+		jobs = append(jobs, jobJSON(job, state.At, at))
 	}
 	worst := "good"
 	if len(findings) > 0 {
@@ -210,13 +215,17 @@ func stateJSON(state health.State, findings []health.Finding) map[string]any {
 	}
 }
 
-func jobJSON(job health.Job, at func(time.Time) any) map[string]any {
+func jobJSON(job health.Job, now time.Time, at func(time.Time) any) map[string]any {
 	fields := map[string]any{
 		"job": job.Name, "scheduled": job.Scheduled, "paused": job.Paused, "interval_seconds": job.Interval.Seconds(), "next": at(job.Next()), "off_site": at(job.OffSite()),
 		"rpo_seconds": job.RPO.Seconds(), "rto_seconds": job.RTO.Seconds(),
 	}
-	if newest, some := job.Newest(); some {
-		fields["last_good"] = map[string]any{"id": newest.ID, "time": at(newest.Time), "kind": newest.Kind, "stored": newest.Stored, "plain": newest.Plain(), "seconds": newest.Took.Seconds()}
+	if last := job.LastGood(now); !last.IsZero() {
+		good := map[string]any{"time": at(last)}
+		if newest, some := job.Newest(); some && newest.Time.Equal(last) {
+			good["id"], good["kind"], good["stored"], good["plain"], good["seconds"] = newest.ID, newest.Kind, newest.Stored, newest.Plain(), newest.Took.Seconds()
+		}
+		fields["last_good"] = good
 	}
 	if proof, is := job.Proven(); is {
 		fields["proven"] = map[string]any{"time": at(proof.Time), "backup": proof.Backup, "store": proof.Store, "compared": proof.Compared, "rto_seconds": proof.RTO.Seconds()}

@@ -44,6 +44,9 @@ func (a *app) verifyCommand() *cobra.Command {
 					return err
 				}
 			}
+			if a.about.Job, err = f.job(); err != nil {
+				return err
+			}
 			if rotate {
 				if len(args) > 0 || f.Store != "" {
 					return holdfast.WithHint(fmt.Errorf("%w: --rotate chooses the backup and the store by itself", holdfast.ErrUsage), "leave out the ID and --store, or --rotate")

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,8 +38,8 @@ func (a *app) watchCommand() *cobra.Command {
 	var f watchFlags
 	cmd := &cobra.Command{
 		Use: "watch", Short: "Watch stores from another machine, without any key, and raise alarms", Args: cobra.NoArgs,
-		Long: "Look at stores every few minutes, with credentials that can only read, and without any key: at the names of backups, their manifests\n" +
-			"and the verdicts of drills. Raise the same alarms as the service does. It notices what a service cannot: that its whole host is gone.\n\n" +
+		Long: "Look at stores every few minutes, with credentials that can only read, and without any key: at the names of backups, their manifests,\n" +
+			"the verdicts of drills, and the journals of hosts. Raise the same alarms as the service does. It notices what a service cannot: that its whole host is gone.\n\n" +
 			"Jobs need not be configured: every job that a store holds is watched, and one whose backups vanish is told. How often a backup is\n" +
 			"expected follows from those of the last weeks, unless --max-age says it. The configuration gives the stores and channels.",
 		Example: "  holdfast watch --store box\n  holdfast watch --store s3://acme-backups --allowed-signers allowed_signers --once",
@@ -51,11 +53,12 @@ func (a *app) watchCommand() *cobra.Command {
 				return err
 			}
 			if f.once {
-				findings, state, err := w.look(cmd.Context())
-				if err != nil {
+				state, err := w.look(cmd.Context())
+				if len(state.Stores) == 0 {
 					return err
 				}
-				return errors.Join(a.showState(state, findings), stateError(findings))
+				findings := health.Judge(state, limitsOf(cfg))
+				return errors.Join(a.showState(state, findings), stateError(findings), err)
 			}
 			return w.run(cmd.Context())
 		},
@@ -80,6 +83,8 @@ type watchman struct {
 	maxAge time.Duration // 0: by the backups there are
 	drills time.Duration
 	survey survey.Surveyor
+	trails trails
+	book   *alarmFile // nil before the first look
 	said   string
 }
 
@@ -119,7 +124,11 @@ func (a *app) newWatchman(cfg *config.Config, f *watchFlags) (*watchman, error) 
 func (w *watchman) run(ctx context.Context) error {
 	for {
 		if err := w.lookAndTell(ctx); err != nil && ctx.Err() == nil {
-			w.app.printer.warn(holdfast.Sentence(err))
+			text := holdfast.Sentence(err)
+			if hint := holdfast.Hint(err); hint != "" {
+				text += ": " + hint
+			}
+			w.app.printer.warn(text)
 		}
 		timer := time.NewTimer(w.every)
 		select {
@@ -137,15 +146,15 @@ func (w *watchman) lookAndTell(ctx context.Context) (err error) {
 		err = errors.Join(err, w.app.closeStores())
 		w.app.stores = openStores{}
 	}()
-	_, state, err := w.look(ctx)
-	if err != nil {
+	state, err := w.look(ctx)
+	if len(state.Stores) == 0 {
 		return err
 	}
-	book, err := openAlarms(w.cfg)
-	if err != nil {
-		return err
+	if w.book == nil {
+		w.book = w.app.openAlarms(w.cfg)
 	}
-	findings, err := w.app.tellAlarms(ctx, w.cfg, book, state)
+	findings := w.book.judge(w.cfg, &state)
+	err = errors.Join(err, w.app.tellAlarms(ctx, w.cfg, w.book, findings))
 	if text := health.Sentence(state, findings); text != w.said {
 		w.said = text
 		if w.app.flags.json {
@@ -157,27 +166,29 @@ func (w *watchman) lookAndTell(ctx context.Context) (err error) {
 	return err
 }
 
-// look finds out how things stand, as far as stores tell.
-func (w *watchman) look(ctx context.Context) ([]health.Finding, health.State, error) {
+// look finds out how things stand, as far as stores tell. The state has no stores when the look came to nothing; with others, the error is about
+// what is remembered.
+func (w *watchman) look(ctx context.Context) (health.State, error) {
 	state := health.State{At: w.app.Now(), Host: w.cfg.Host}
-	places := w.app.openPlaces(ctx, w.stores, w.keys)
-	found, err := w.survey.Look(ctx, places, nil)
+	open := func(ctx context.Context) []survey.Place { return w.app.openPlaces(ctx, w.stores, w.keys) }
+	places, found, err := look(ctx, &w.survey, nil, open)
 	if err != nil {
-		return nil, state, err
+		return state, err
 	}
-	known, err := w.remembered()
-	if err != nil {
-		return nil, state, err
+	known, before, err := w.remembered()
+	broken := w.follow(ctx, found.Down, known.Chains)
+	state.Audit = w.trails.audit(state.At, broken)
+	state.Jobs = withKnown(found.Jobs, known.Jobs, places, found.Down)
+	if len(state.Jobs) == 0 && len(found.Down) == 0 {
+		return state, errors.Join(holdfast.WithHint(fmt.Errorf("%w: no store holds any backup", holdfast.ErrIncomplete), "name the right store"), err)
 	}
-	state.Jobs = withKnown(found.Jobs, known, places, found.Down)
-	if len(state.Jobs) == 0 {
-		for name, why := range found.Down {
-			return nil, state, fmt.Errorf("%w: store %s cannot be looked at: %s", holdfast.ErrIncomplete, name, why)
-		}
-		return nil, state, holdfast.WithHint(fmt.Errorf("%w: no store holds any backup", holdfast.ErrIncomplete), "name the right store")
+	known.add(state.Jobs)
+	if err == nil {
+		err = w.remember(known, before)
 	}
 	for i := range state.Jobs {
 		job := &state.Jobs[i]
+		w.trails.complete(job)
 		job.Interval = w.maxAge
 		if w.maxAge == 0 {
 			job.Interval = usualGap(job.Backups)
@@ -189,13 +200,19 @@ func (w *watchman) look(ctx context.Context) ([]health.Finding, health.State, er
 			backup.Task, backup.Next = holdfast.TaskBackup, newest.Time.Add(job.Interval)
 			setTask(job, backup)
 		}
-		drill := health.Task{Task: holdfast.TaskDrill, Interval: w.drills}
+		drill, _ := job.Task(holdfast.TaskDrill)
+		drill.Task, drill.Interval = holdfast.TaskDrill, w.drills
 		setTask(job, drill)
 	}
-	for _, place := range places {
-		state.Stores = append(state.Stores, health.Store{Name: place.Store, Free: -1, Down: found.Down[place.Store]})
+	for i, place := range places {
+		s := health.Store{Name: place.Store, Free: -1, Down: found.Down[place.Store]}
+		if s.Down == "" {
+			s.Free = w.app.freeIn(ctx, w.stores[i])
+		}
+		state.Stores = append(state.Stores, s)
 	}
-	return health.Judge(state, limitsOf(w.cfg)), state, w.remember(state.Jobs)
+	state.Stores = append(state.Stores, w.trails.disks(state.At)...)
+	return state, err
 }
 
 // usualGap is how far apart the newest backups were: the median of the last gaps. With too few of them it is a day.
@@ -239,50 +256,57 @@ func withKnown(jobs []health.Job, known map[holdfast.JobName][]string, places []
 	return jobs
 }
 
+// watchMemory is what a watchman has seen, so that what is gone is noticed.
+type watchMemory struct {
+	Jobs   map[holdfast.JobName][]string `json:"jobs"`   // the stores that held each
+	Chains map[string]map[string]int64   `json:"chains"` // the number of the newest record of each journal, by the store that had it
+}
+
+func newWatchMemory() watchMemory {
+	return watchMemory{map[holdfast.JobName][]string{}, map[string]map[string]int64{}}
+}
+
+// add takes down where jobs are.
+func (m watchMemory) add(jobs []health.Job) {
+	for _, job := range jobs {
+		for _, place := range job.Places {
+			if place.Down == "" && !slices.Contains(m.Jobs[job.Name], place.Store) {
+				m.Jobs[job.Name] = append(m.Jobs[job.Name], place.Store)
+			}
+		}
+	}
+}
+
 func (w *watchman) file() string { return filepath.Join(w.cfg.State, "watch.json") }
 
-// remembered are the jobs that were seen, with the stores that held them.
-func (w *watchman) remembered() (map[holdfast.JobName][]string, error) {
-	known := map[holdfast.JobName][]string{}
+// remembered is what was seen before, and the text that says so; with an error it is nothing.
+func (w *watchman) remembered() (watchMemory, []byte, error) {
+	known := newWatchMemory()
 	data, err := os.ReadFile(w.file())
 	if errors.Is(err, fs.ErrNotExist) {
-		return known, nil
+		return known, nil, nil
 	}
 	if err == nil {
 		err = json.Unmarshal(data, &known)
 	}
-	if err != nil {
-		return nil, holdfast.WithHint(fmt.Errorf("read which jobs were seen: %w", err), "remove "+w.file()+"; jobs that vanished before are then not told")
+	if err != nil || known.Jobs == nil || known.Chains == nil {
+		err = cmp.Or(err, errors.New("it is not what a watchman writes"))
+		return newWatchMemory(), nil, holdfast.WithHint(fmt.Errorf("read what was seen before: %w", err), "remove "+w.file()+"; jobs that vanished before are then not told")
 	}
-	return known, nil
+	return known, data, nil
 }
 
-func (w *watchman) remember(jobs []health.Job) error {
-	known, err := w.remembered()
-	if err != nil {
-		return err
-	}
-	changed := false
-	for _, job := range jobs {
-		for _, place := range job.Places {
-			if place.Down == "" && !slices.Contains(known[job.Name], place.Store) {
-				known[job.Name] = append(known[job.Name], place.Store)
-				changed = true
-			}
-		}
-	}
-	if !changed {
-		return nil
-	}
+// remember writes what was seen, unless before says it already.
+func (w *watchman) remember(known watchMemory, before []byte) error {
 	data, err := json.Marshal(known)
-	if err != nil {
+	if err != nil || bytes.Equal(data, before) {
 		return err
 	}
 	if err := os.MkdirAll(w.cfg.State, 0o700); err != nil {
 		return holdfast.WithHint(fmt.Errorf("make the state folder: %w", err), "choose another with --state or HOLDFAST_STATE")
 	}
 	if err := durable.WriteFile(w.file(), data, 0o600); err != nil {
-		return holdfast.WithHint(fmt.Errorf("remember which jobs were seen: %w", err), "choose another state folder with --state or HOLDFAST_STATE")
+		return holdfast.WithHint(fmt.Errorf("remember what was seen: %w", err), "choose another state folder with --state or HOLDFAST_STATE")
 	}
 	return nil
 }

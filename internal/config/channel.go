@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"holdfast"
+	"holdfast/internal/alarm"
+	"holdfast/internal/health"
 	"holdfast/internal/schedule"
 )
 
@@ -72,12 +75,13 @@ func (c Channel) Takes(job holdfast.JobName) bool {
 }
 
 func alarmsShape() *shape {
+	standard := newAlarms()
 	return &shape{name: "alarms", doc: "When something is worth telling, and how often. [alarms.md](alarms.md) has all conditions.", fields: []field{
 		{name: "grace", form: formSpan, fallback: "a twelfth of the interval, 30m to 12h", example: "2h", doc: "How late something may be before it is told: for a daily job 2h, so that its newest backup is stale after 26 hours."},
-		{name: "size", form: formNumber, fallback: "30", min: 1, max: 1000, doc: "By how many percent an item may differ from the median of its last 7 days."},
-		{name: "duration", form: formNumber, fallback: "3", min: 2, max: 100, doc: "How many times as long as the median of the last 7 days a run may take."},
-		{name: "disk_days", form: formNumber, fallback: "14", min: 1, max: 365, doc: "A store is told that is full within so many days."},
-		{name: "key_days", form: formNumber, fallback: "30", min: 1, max: 365, doc: "A key is told that expires within so many days."},
+		{name: "size", form: formNumber, fallback: strconv.Itoa(standard.Size), min: 1, max: 1000, doc: "By how many percent an item may differ from the median of its last 7 days."},
+		{name: "duration", form: formNumber, fallback: strconv.Itoa(standard.Duration), min: 2, max: 100, doc: "How many times as long as the median of the last 7 days a run may take."},
+		{name: "disk_days", form: formNumber, fallback: strconv.Itoa(standard.DiskDays), min: 1, max: 365, doc: "A store is told that is full within so many days."},
+		{name: "key_days", form: formNumber, fallback: strconv.Itoa(standard.KeyDays), min: 1, max: 365, doc: "A key is told that expires within so many days."},
 		{name: "resend", form: formSpan, fallback: "24h", doc: "How often an alarm that lasts is told again."},
 		{name: "calm", form: formSpan, fallback: "15m", doc: "How long something must be gone to count as ended. What comes and goes is not told each time."},
 		{name: "quiet", form: formTexts, fallback: "none", example: `["0 22 * * * for 8h"]`, doc: "Quiet hours: warnings wait for their end, and what is critical does not."},
@@ -147,7 +151,10 @@ func channelShapes() map[string]*shape {
 }
 
 func newAlarms() Alarms {
-	return Alarms{Size: 30, Duration: 3, DiskDays: 14, KeyDays: 30, Resend: day, Calm: 15 * time.Minute}
+	return Alarms{
+		Size: 100 * health.DefaultSize, Duration: health.DefaultDuration, DiskDays: health.DefaultDiskDays, KeyDays: health.DefaultKeyDays,
+		Resend: alarm.DefaultResend, Calm: alarm.DefaultCalm,
+	}
 }
 
 func (r *reader) readAlarms(s *section, a *Alarms) {

@@ -56,10 +56,10 @@ func (p Proof) passed() bool { return p.Verdict == holdfast.Proven && p.Trusted 
 
 // overdue judges one kind of drill that is on the schedule.
 func (j *judge) overdue(job Job, task Task) {
-	if !task.Task.Opens() || task.Task == holdfast.TaskKeyCheck || task.Interval == 0 {
+	if !isDrill(task.Task) || task.Interval == 0 {
 		return
 	}
-	if task.Task == holdfast.TaskDrillCopy && (job.Down() || len(job.Places) < 2) {
+	if ownDown(job) || task.Task == holdfast.TaskDrillCopy && (job.Down() || len(job.Places) < 2) {
 		return // what was proven there cannot be seen, and that the store is down is told
 	}
 	since, ever := job.provenAs(task.Task)
@@ -120,7 +120,7 @@ func drillCommand(job Job, task holdfast.Task) string {
 	text := "holdfast drill --job " + string(job.Name)
 	switch task {
 	case holdfast.TaskDrillCopy:
-		text += " --store " + job.Places[1].Store
+		text += " --pick mirror"
 	case holdfast.TaskDrillOld:
 		text += " --pick random --older-than 14d"
 	}

@@ -98,6 +98,22 @@ func TestDrillOverdue(t *testing.T) {
 			all(aged(-40*day, -60*day), of(-day))(s, job)
 			job.Places = job.Places[:1]
 		}, nil},
+		{"none is known, and the only store is down", func(s *health.State, job *health.Job) {
+			all()(s, job)
+			job.Backups, job.Places = nil, []health.Place{{Store: "main", Down: "no route"}}
+		}, []string{"store_down/app/main/"}},
+		{"none is known of an old one, and the own store is down", func(s *health.State, job *health.Job) {
+			all(in(-20*day), of(-day))(s, job)
+			job.Places[0] = health.Place{Store: "main", Down: "no route"}
+		}, []string{"store_down/app/main/"}},
+		{"long ago, as a mirror tells, and the own store is down", func(s *health.State, job *health.Job) {
+			all(aged(-40*day, -60*day), of(-8*day))(s, job)
+			job.Places[0] = health.Place{Store: "main", Down: "no route"}
+		}, []string{"store_down/app/main/"}},
+		{"none ever in the own store, and the mirror is down", func(s *health.State, job *health.Job) {
+			all()(s, job)
+			job.Places[1] = health.Place{Store: "away", Down: "no route"}
+		}, []string{"store_down/app/away/", newest, old}},
 		{"the mirror is down", func(s *health.State, job *health.Job) {
 			all(aged(-40*day, -60*day), of(-day))(s, job)
 			job.Places[1] = health.Place{Store: "away", Down: "no route"}
@@ -120,7 +136,7 @@ func TestDrillTexts(t *testing.T) {
 		text, hint string
 	}{
 		{holdfast.TaskDrill, "no drill of any backup ever passed, and one is due every 7 days", "`holdfast drill --job app`"},
-		{holdfast.TaskDrillCopy, "no drill from a mirror ever passed, and one is due every 7 days", "`holdfast drill --job app --store away`"},
+		{holdfast.TaskDrillCopy, "no drill from a mirror ever passed, and one is due every 7 days", "`holdfast drill --job app --pick mirror`"},
 		{holdfast.TaskDrillOld, "no drill of an old backup ever passed, and one is due every 7 days", "`holdfast drill --job app --pick random --older-than 14d`"},
 	} {
 		s.Jobs[0].Proofs, s.Jobs[0].Tasks = nil, []health.Task{{Task: c.task, Interval: 7 * day}}

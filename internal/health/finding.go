@@ -120,7 +120,7 @@ func Sentence(s State, findings []Finding) string {
 				proven++
 			}
 		}
-		return fmt.Sprintf("all is well: %s, %d of them proven by a drill", count(jobs, "job"), proven)
+		return fmt.Sprintf("all is well: %s, %d of them proven by a drill", count(jobs, "job", "jobs"), proven)
 	}
 	worst := findings[0]
 	text := strings.ToUpper(worst.Alarm.Severity().String()) + ": "
@@ -134,11 +134,11 @@ func Sentence(s State, findings []Finding) string {
 	return text
 }
 
-func count(n int, noun string) string {
+func count(n int, one, more string) string {
 	if n == 1 {
-		return "1 " + noun
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return fmt.Sprintf("%d %s", n, more)
 }
 
 // Span writes a duration as a person would say it: 40 min, 26 h, 9 days. Below zero it is "0 s".

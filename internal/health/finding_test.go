@@ -105,6 +105,70 @@ func TestSentence(t *testing.T) {
 	}
 }
 
+// TestCounts: what is counted is told in one and in several.
+func TestCounts(t *testing.T) {
+	for n, want := range map[int]string{1: "1 copy did not stand the last check", 5: "5 copies did not stand the last check"} {
+		s := good()
+		s.Jobs[0].Places[0].Damaged = n
+		if f := told(t, s, health.VerifyFailed); f.Text != want {
+			t.Errorf("%q, want %q", f.Text, want)
+		}
+	}
+	s := good()
+	s.Jobs[0].Places[0].Hidden = 2
+	if f := told(t, s, health.VerifyFailed); !strings.HasPrefix(f.Text, "the manifest of 2 copies was ") {
+		t.Error(f.Text)
+	}
+}
+
+func TestNext(t *testing.T) {
+	job := good().Jobs[0]
+	if got := job.NextDrill(); !got.IsZero() {
+		t.Errorf("with no drill on the schedule, the next one is due at %v", got)
+	}
+	for i, task := range job.Tasks {
+		job.Tasks[i].Next = map[holdfast.Task]time.Time{
+			holdfast.TaskBackup: at.Add(hour), holdfast.TaskKeyCheck: at.Add(2 * hour), holdfast.TaskDrill: at.Add(9 * hour), holdfast.TaskDrillOld: at.Add(3 * hour),
+		}[task.Task]
+	}
+	if backup, drill := job.Next(), job.NextDrill(); !backup.Equal(at.Add(hour)) || !drill.Equal(at.Add(3*hour)) {
+		t.Errorf("the next backup is due at %v, the next drill at %v", backup, drill)
+	}
+}
+
+// TestLastGood is the moment that health and the metrics go by.
+func TestLastGood(t *testing.T) {
+	job := func(change func(*health.Job)) health.Job {
+		job := good().Jobs[0]
+		job.Tasks[0].Success = at.Add(-hour)
+		change(&job)
+		return job
+	}
+	down := func(i int) func(*health.Job) {
+		return func(job *health.Job) { job.Places[i] = health.Place{Store: job.Places[i].Store, Down: "no route"} }
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*health.Job)
+		want   time.Time
+	}{
+		{"the stores tell", func(*health.Job) {}, at.Add(-8 * hour)},
+		{"a mirror is down", down(1), at.Add(-8 * hour)},
+		{"the own store is down", down(0), at.Add(-hour)},
+		{"the own store is down, and a mirror has a newer one", func(job *health.Job) { down(0)(job); job.Tasks[0].Success = at.Add(-day) }, at.Add(-8 * hour)},
+		{"the newest is incomplete", func(job *health.Job) { job.Backups[29].Complete = false }, at.Add(-32 * hour)},
+		{"one lies in the future", func(job *health.Job) {
+			job.Backups = append(job.Backups, health.Backup{Time: at.Add(day), Complete: true})
+		}, at.Add(-8 * hour)},
+		{"a run lies in the future", func(job *health.Job) { down(0)(job); job.Tasks[0].Success = at.Add(day) }, at.Add(-8 * hour)},
+		{"nothing", func(job *health.Job) { *job = health.Job{} }, time.Time{}},
+	} {
+		if got := job(c.change).LastGood(at); !got.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 func TestSpan(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		-hour: "0 s", 0: "0 s", 59*time.Second + 999*time.Millisecond: "59 s", time.Minute: "1 min", 2*hour - 1: "119 min", 2 * hour: "2 h", 48*hour - 1: "47 h", 48 * hour: "2 days", 400*day + hour: "400 days",
@@ -143,8 +207,6 @@ func TestLimits(t *testing.T) {
 		"duration/app//":        {Duration: 1.5},
 		"disk_full//main/":      {DiskDays: 51},
 		"key_due///ops/expires": {KeyDays: 200},
-		"key_due///ops/age":     {KeyAge: 100 * day},
-		"key_due///ops/check":   {KeyCheck: day},
 	} {
 		if got := keys(health.Judge(s, limits)); !slices.Equal(got, []string{want}) {
 			t.Errorf("found %q, want %s", got, want)

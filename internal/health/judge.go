@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -11,41 +12,32 @@ import (
 
 const day = 24 * time.Hour
 
-// Limits are the thresholds. A zero value is the default that stands beside it.
+// Limits are the thresholds that a configuration may set. A zero value is the default that stands beside it.
 type Limits struct {
-	Size     float64       // how far an item may be from the median of its last 7 days: 0.3 is 30 % (0.3)
-	Duration float64       // how many times the median a run may take (3)
-	DiskDays int           // a store that is full within so many days is told (14)
-	KeyDays  int           // a key that expires within so many days is told (30)
-	KeyAge   time.Duration // after which a key is due for rotation (365 days)
-	KeyCheck time.Duration // after which an identity is due to be tried (100 days)
+	Size     float64       // how far an item may be from the median of its last 7 days: 0.3 is 30 % (DefaultSize)
+	Duration float64       // how many times the median a run may take (DefaultDuration)
+	DiskDays int           // a store that is full within so many days is told (DefaultDiskDays)
+	KeyDays  int           // a key that expires within so many days is told (DefaultKeyDays)
 	Grace    time.Duration // added to every interval; 0: a twelfth of it, at least 30 minutes and at most 12 hours
 }
 
+// The defaults of [Limits], for whoever shows them.
+const (
+	DefaultSize     = 0.3
+	DefaultDuration = 3
+	DefaultDiskDays = 14
+	DefaultKeyDays  = 30
+)
+
 func (l Limits) filled() Limits {
-	set := func(into *float64, value float64) {
-		if *into == 0 {
-			*into = value
-		}
-	}
-	set(&l.Size, 0.3)
-	set(&l.Duration, 3)
-	if l.DiskDays == 0 {
-		l.DiskDays = 14
-	}
-	if l.KeyDays == 0 {
-		l.KeyDays = 30
-	}
-	if l.KeyAge == 0 {
-		l.KeyAge = 365 * day
-	}
-	if l.KeyCheck == 0 {
-		l.KeyCheck = 100 * day
-	}
-	return l
+	return Limits{cmp.Or(l.Size, DefaultSize), cmp.Or(l.Duration, DefaultDuration), cmp.Or(l.DiskDays, DefaultDiskDays), cmp.Or(l.KeyDays, DefaultKeyDays), l.Grace}
 }
 
 const (
+	// KeyAge is after how long a key is due for rotation, and KeyCheck after how long an identity is due to be tried.
+	KeyAge   = 365 * day
+	KeyCheck = 100 * day
+
 	leastGrace = 30 * time.Minute
 	mostGrace  = 12 * time.Hour
 
@@ -73,8 +65,10 @@ func (l Limits) GraceFor(interval time.Duration) time.Duration {
 // Judge tells what is wrong, the worst first.
 func Judge(s State, l Limits) []Finding {
 	j := judge{State: s, Limits: l.filled()}
-	for _, job := range s.Jobs {
-		job = j.present(job)
+	j.Jobs = slices.Clone(s.Jobs)
+	for i := range j.Jobs {
+		job := j.present(j.Jobs[i])
+		j.Jobs[i] = job
 		j.runs(job)
 		j.stale(job)
 		j.places(job)

@@ -246,6 +246,20 @@ func TestPlaces(t *testing.T) {
 		}, nil},
 		{"the mirror has nothing", func(_ *health.State, job *health.Job) { job.Places[1] = health.Place{Store: "away"} }, []string{"copy_missing/app/away/"}},
 		{"the own store has nothing", func(_ *health.State, job *health.Job) { job.Places[0] = health.Place{Store: "main"} }, []string{"copy_missing/app/main/"}},
+		{"the mirror has one from the future, and lacks two days", func(_ *health.State, job *health.Job) {
+			job.Backups = append(job.Backups, health.Backup{ID: "ahead", Kind: "full", Time: at.Add(900 * day), Complete: true})
+			job.Places[1].Newest, job.Places[1].Times = at.Add(900*day), append(times(job.Backups[:28]), at.Add(900*day))
+		}, []string{"clock_off/app//", "copy_missing/app/away/"}},
+		{"the mirror has one from the future, and no other", func(_ *health.State, job *health.Job) {
+			job.Backups = append(job.Backups, health.Backup{ID: "ahead", Kind: "full", Time: at.Add(900 * day), Complete: true})
+			job.Places[1].Newest, job.Places[1].Times = at.Add(900*day), []time.Time{at.Add(900 * day)}
+		}, []string{"clock_off/app//", "copy_missing/app/away/"}},
+		{"all stores have one from the future, and lack nothing", func(_ *health.State, job *health.Job) {
+			job.Backups = append(job.Backups, health.Backup{ID: "ahead", Kind: "full", Time: at.Add(900 * day), Complete: true})
+			for i := range job.Places {
+				job.Places[i].Newest, job.Places[i].Times = at.Add(900*day), times(job.Backups)
+			}
+		}, []string{"clock_off/app//"}},
 		{"it lacks only an incomplete one", func(_ *health.State, job *health.Job) {
 			job.Backups = append(job.Backups, health.Backup{ID: "half", Time: at.Add(-7 * hour)})
 		}, []string{"incomplete/app//"}},
@@ -280,6 +294,11 @@ func TestCopyMissingSaysHowMuch(t *testing.T) {
 	if f.Text != "it lacks 2 newer backups; its own newest is 2 days old" || !f.Since.Equal(at.Add(-32*hour+10*time.Minute+2*hour)) {
 		t.Errorf("since %v: %s", f.Since, f.Text)
 	}
+	s.Jobs[0].Places[1].Times = append(times(s.Jobs[0].Backups[:28]), at.Add(day))
+	s.Jobs[0].Places[1].Newest = at.Add(day)
+	if ahead := told(t, s, health.CopyMissing); ahead.Text != f.Text || !ahead.Since.Equal(f.Since) {
+		t.Errorf("with one from the future: since %v: %s", ahead.Since, ahead.Text)
+	}
 }
 
 func TestDisk(t *testing.T) {
@@ -299,12 +318,23 @@ func TestDisk(t *testing.T) {
 		{"a little sooner", store(14*size-1, free(10, 14*size-1, size)), full},
 		{"in 5 days, with noise", store(100*size, noisy(20*size)), full},
 		{"noise alone", store(100*size, noisy(0)), nil},
-		{"three samples are one", store(1, []health.Sample{{Time: at.Add(-3 * day), Free: 9}, {Time: at.Add(-day), Free: 5}, {Time: at, Free: 1}}), full},
-		{"two days are one", store(1, []health.Sample{{Time: at.Add(-2 * day), Free: 9}, {Time: at.Add(-hour), Free: 5}, {Time: at, Free: 1}}), full},
-		{"it empties", store(1, free(10, 1, -size)), nil},
-		{"two samples are no line", store(1, []health.Sample{{Time: at.Add(-3 * day), Free: 9}, {Time: at, Free: 1}}), nil},
-		{"less than two days are no line", store(1, []health.Sample{{Time: at.Add(-47 * hour), Free: 9}, {Time: at.Add(-hour), Free: 5}, {Time: at.Add(-time.Minute), Free: 1}}), nil},
-		{"all at one time", store(1, []health.Sample{{Time: at, Free: 9}, {Time: at, Free: 5}, {Time: at, Free: 1}}), nil},
+		{"three samples are one", store(size, []health.Sample{{Time: at.Add(-3 * day), Free: 9 * size}, {Time: at.Add(-day), Free: 5 * size}, {Time: at, Free: size}}), full},
+		{"two days are one", store(size, []health.Sample{{Time: at.Add(-2 * day), Free: 9 * size}, {Time: at.Add(-hour), Free: 5 * size}, {Time: at, Free: size}}), full},
+		{"it empties", store(size, free(10, size, -size)), nil},
+		{"two samples are no line", store(size, []health.Sample{{Time: at.Add(-3 * day), Free: 9 * size}, {Time: at, Free: size}}), nil},
+		{"less than two days are no line", store(size, []health.Sample{{Time: at.Add(-47 * hour), Free: 9 * size}, {Time: at.Add(-hour), Free: 5 * size}, {Time: at.Add(-time.Minute), Free: size}}), nil},
+		{"all at one time", store(size, []health.Sample{{Time: at, Free: 9 * size}, {Time: at, Free: 5 * size}, {Time: at, Free: size}}), nil},
+		{"it has room for just one more backup", store(size, nil), nil},
+		{"it has no room for another one", store(size-1, nil), full},
+		{"a mirror has no room for another one", func(s *health.State, _ *health.Job) { s.Stores[1].Free = size - 1 }, []string{"disk_full//away/"}},
+		{"it has no room for one that is none of its jobs'", func(s *health.State, job *health.Job) {
+			store(size-1, nil)(s, job)
+			job.Places = job.Places[1:]
+			job.Tasks = job.Tasks[:1]
+		}, nil},
+		{"it has no room for one from the future", func(_ *health.State, job *health.Job) {
+			job.Backups = append(job.Backups, health.Backup{ID: "ahead", Kind: "full", Time: at.Add(day), Complete: true, Stored: 900 * size})
+		}, []string{"clock_off/app//"}},
 		{"it is full", store(0, nil), full},
 		{"it does not tell", store(-1, free(10, size, size)), nil},
 	} {
@@ -313,6 +343,10 @@ func TestDisk(t *testing.T) {
 	s := good()
 	store(3*size, free(10, 3*size, 2*size))(&s, nil)
 	if f := told(t, s, health.DiskFull); f.Text != "it is full in 1 day, if it goes on as in the last 10 days" {
+		t.Error(f.Text)
+	}
+	store(size-1, free(10, size-1, size))(&s, nil)
+	if f := told(t, s, health.DiskFull); f.Text != "it has no room for another backup of job app as large as its newest" {
 		t.Error(f.Text)
 	}
 }
@@ -373,7 +407,9 @@ func TestServiceAndTrust(t *testing.T) {
 		}, []string{"clock_off/app//"}},
 		{"the clock was set back by an hour, and backups are dense", func(_ *health.State, job *health.Job) {
 			job.Backups, job.Interval, job.Due = series(100, -hour, hour), hour, at.Add(-hour)
-			job.Places[0].Newest, job.Places[1].Newest = at.Add(hour), at.Add(hour)
+			for i := range job.Places {
+				job.Places[i].Newest, job.Places[i].Times = at.Add(hour), times(job.Backups)
+			}
 		}, []string{"clock_off/app//"}},
 	} {
 		c.run(t)

@@ -17,7 +17,7 @@ func (j *judge) key(key Key) {
 			with("expires", "expires in "+Span(left), rotate)
 		}
 	}
-	if !key.Created.IsZero() && j.At.Sub(key.Created) > j.KeyAge {
+	if !key.Created.IsZero() && j.At.Sub(key.Created) > KeyAge {
 		with("age", "is "+Span(j.At.Sub(key.Created))+" old and due for rotation", rotate)
 	}
 	if key.Checked.IsZero() && j.anyDown() {
@@ -27,7 +27,7 @@ func (j *judge) key(key Key) {
 	switch since := later(key.Checked, key.Created); {
 	case since.IsZero():
 		with("check", "was never tried: nobody knows whether its identity opens anything", try)
-	case j.At.Sub(since) > j.KeyCheck:
+	case j.At.Sub(since) > KeyCheck:
 		with("check", "was not tried for "+Span(j.At.Sub(since))+": nobody knows whether its identity still opens anything", try)
 	}
 }

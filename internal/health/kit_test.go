@@ -30,6 +30,15 @@ func series(n int, newest, apart time.Duration) []health.Backup {
 	return all
 }
 
+// times are when backups were made.
+func times(backups []health.Backup) []time.Time {
+	var all []time.Time
+	for _, b := range backups {
+		all = append(all, b.Time)
+	}
+	return all
+}
+
 // good is a state in which nothing is wrong: a job that backs up every day at 2 and was looked at at 10.
 func good() health.State {
 	backups := series(30, 8*hour, day)

@@ -240,6 +240,11 @@ func takeFuture(job *health.Job) {
 			job.Tasks[i].Success = at
 		}
 	}
+	for i := range job.Places {
+		if job.Places[i].Newest.After(at) {
+			job.Places[i].Newest = at
+		}
+	}
 }
 
 // TestWorseEndsNoOtherAlarm: what becomes worse is found besides what was found before, and in no one's place.

@@ -28,17 +28,24 @@ func failed(t Task) bool {
 	return t.Result != "" && t.Result != "good" && t.Result != "incomplete" && !t.Success.Equal(t.Attempt)
 }
 
-// lastGood is when the newest backup was made that is known to be complete; zero: there is none. While the job's own store, where every
-// backup is made, cannot be looked at, that is known from the records of the runs.
-func (j *judge) lastGood(job Job) time.Time {
-	newest, _ := job.Newest()
-	last := newest.Time
-	if !ownDown(job) {
-		return last
+// LastGood is when the newest backup was made that is known to be complete, as seen at a moment; zero: there is none. What lies in the
+// future of that counts for nothing. While the job's own store, where every backup is made, cannot be looked at, the records of the runs
+// tell.
+func (j Job) LastGood(at time.Time) time.Time {
+	var last time.Time
+	good := func(when time.Time) {
+		if !when.After(at.Add(ahead)) {
+			last = later(last, when)
+		}
 	}
-	for _, t := range job.Tasks {
-		if t.Task.BacksUp() && !t.Success.After(j.At.Add(ahead)) {
-			last = later(last, t.Success)
+	for _, b := range j.Backups {
+		if b.Complete {
+			good(b.Time)
+		}
+	}
+	for _, t := range j.Tasks {
+		if ownDown(j) && t.Task.BacksUp() {
+			good(t.Success)
 		}
 	}
 	return last
@@ -60,7 +67,7 @@ func succeeded(job Job) bool {
 
 // stale judges the age of the newest complete backup.
 func (j *judge) stale(job Job) {
-	last := j.lastGood(job)
+	last := job.LastGood(j.At)
 	if last.IsZero() && !begun(job) || job.Interval == 0 && !(last.IsZero() && succeeded(job)) {
 		return
 	}
@@ -90,7 +97,7 @@ func (j *judge) stale(job Job) {
 }
 
 func (j *judge) objectives(job Job) {
-	last := j.lastGood(job)
+	last := job.LastGood(j.At)
 	f := Finding{Alarm: ObjectiveMissed, Job: job.Name, What: "rpo", Hint: "`holdfast backup " + string(job.Name) + "`, or a schedule that fits: docs/service.md"}
 	switch lost := j.At.Sub(last); {
 	case job.RPO == 0:

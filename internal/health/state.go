@@ -83,17 +83,18 @@ type Item struct {
 // Place is what one store has of one job.
 type Place struct {
 	Store    string
-	Down     string    // why it could not be looked at; "" when it was
-	Copies   int       // complete backups there
-	Newest   time.Time // of them; zero: there is none
-	Damaged  int       // copies whose last check found damage, or whose manifest is not what was signed
-	Hidden   int       // copies whose manifest something else deleted or wrote again: they are there only in the store's history
-	Verified time.Time // when a copy was last found good; zero: never
-	Pruned   time.Time // when a prune last went through; zero: never
-	Kept     int       // backups that it kept
-	Deleted  int       // and deleted
-	Blocked  string    // why the last prune deleted nothing; "" when it went through
-	Since    time.Time // since when that is so, for whatever reason
+	Down     string      // why it could not be looked at; "" when it was
+	Copies   int         // complete backups there
+	Newest   time.Time   // of them; zero: there is none
+	Times    []time.Time // of all of them, oldest first
+	Damaged  int         // copies whose last check found damage, or whose manifest is not what was signed
+	Hidden   int         // copies whose manifest something else deleted or wrote again: they are there only in the store's history
+	Verified time.Time   // when a copy was last found good; zero: never
+	Pruned   time.Time   // when a prune last went through; zero: never
+	Kept     int         // backups that it kept
+	Deleted  int         // and deleted
+	Blocked  string      // why the last prune deleted nothing; "" when it went through
+	Since    time.Time   // since when that is so, for whatever reason
 }
 
 // Proof is the verdict of one drill.
@@ -223,12 +224,19 @@ func (j Job) Attempt() (newest Task, found bool) {
 }
 
 // Next is when the next backup is due; zero: none is.
-func (j Job) Next() time.Time {
+func (j Job) Next() time.Time { return j.next(holdfast.Task.BacksUp) }
+
+// NextDrill is when the next drill is due, of whichever kind; zero: none is.
+func (j Job) NextDrill() time.Time { return j.next(isDrill) }
+
+func (j Job) next(is func(holdfast.Task) bool) time.Time {
 	var next time.Time
 	for _, t := range j.Tasks {
-		if t.Task.BacksUp() && !t.Next.IsZero() && (next.IsZero() || t.Next.Before(next)) {
+		if is(t.Task) && !t.Next.IsZero() && (next.IsZero() || t.Next.Before(next)) {
 			next = t.Next
 		}
 	}
 	return next
 }
+
+func isDrill(t holdfast.Task) bool { return t.Opens() && t != holdfast.TaskKeyCheck }

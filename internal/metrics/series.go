@@ -21,7 +21,8 @@ type view struct {
 type jobView struct {
 	*health.Job
 	name   string
-	newest health.Backup // complete; zero: there is none
+	good   time.Time     // when the newest complete backup was made; zero: there is none
+	newest health.Backup // of which more is known; zero: there is none
 	plain  int64         // of it
 	drill  health.Proof  // the last, however it ended; zero: there is none
 	proven health.Proof  // the last that passed and counts
@@ -32,7 +33,7 @@ func newView(state health.State, limits health.Limits, findings []health.Finding
 	v := &view{State: state, limits: limits, findings: findings, jobs: make([]jobView, len(state.Jobs))}
 	for i := range state.Jobs {
 		job := &state.Jobs[i]
-		j := jobView{Job: job, name: string(job.Name)}
+		j := jobView{Job: job, name: string(job.Name), good: job.LastGood(state.At)}
 		j.newest, _ = job.Newest()
 		j.plain = j.newest.Plain()
 		j.drill, _ = job.Drilled()
@@ -177,8 +178,8 @@ func jobFamilies() []family {
 		{"objective_measured_seconds", "What was measured of a job when it was surveyed. rpo: the age of the newest complete backup, +Inf without one. rto: what the last passing drill took, 0 without one.", func(v *view, t *text) {
 			for _, j := range v.jobs {
 				age := math.Inf(1)
-				if !j.newest.Time.IsZero() {
-					age = v.At.Sub(j.newest.Time).Seconds()
+				if !j.good.IsZero() {
+					age = v.At.Sub(j.good).Seconds()
 				}
 				t.add(age, "backup_job", j.name, "objective", "rpo")
 				t.add(j.proven.RTO.Seconds(), "backup_job", j.name, "objective", "rto")
@@ -199,11 +200,12 @@ func taskFamilies() []family {
 	}
 }
 
-// backupFamilies are about the newest complete backup.
+// backupFamilies are about the newest complete backup, all but the first about the newest that a store tells of: while the job's own one
+// is down, that may be an older one.
 func backupFamilies() []family {
 	return []family{
-		ofJob("backup_last_timestamp_seconds", "When the newest complete backup was made; 0: there is none.", func(_ *view, j *jobView) float64 { return when(j.newest.Time) }),
-		ofJob("backup_last_stored_bytes", "Its size as it is stored.", func(_ *view, j *jobView) float64 { return float64(j.newest.Stored) }),
+		ofJob("backup_last_timestamp_seconds", "When the newest complete backup was made, by the journal while the job's own store is down; 0: there is none.", func(_ *view, j *jobView) float64 { return when(j.good) }),
+		ofJob("backup_last_stored_bytes", "The size of the newest that a store tells of, as it is stored.", func(_ *view, j *jobView) float64 { return float64(j.newest.Stored) }),
 		ofJob("backup_last_plain_bytes", "Its size before it was compressed; 0: not known.", func(_ *view, j *jobView) float64 { return float64(j.plain) }),
 		ofJob("backup_last_compression_ratio", "How many times larger it was before; 0: not known.", func(_ *view, j *jobView) float64 { return ratio(float64(j.plain), float64(j.newest.Stored)) }),
 		ofJob("backup_last_items", "How many items it has; 0: not known.", func(_ *view, j *jobView) float64 { return float64(len(j.newest.Items)) }),
@@ -271,19 +273,9 @@ func drillFamilies() []family {
 				}
 			}
 		}},
-		ofJob("drill_next_due_timestamp_seconds", "When the next drill is due, of whichever kind; 0: none is on the schedule.", func(_ *view, j *jobView) float64 { return when(nextDrill(j)) }),
+		ofJob("drill_next_due_timestamp_seconds", "When the next drill is due, of whichever kind; 0: none is on the schedule.", func(_ *view, j *jobView) float64 { return when(j.NextDrill()) }),
 		ofJob("drill_overdue", "Whether a drill is overdue.", func(v *view, j *jobView) float64 {
 			return flag(slices.ContainsFunc(v.findings, func(f health.Finding) bool { return f.Alarm == health.DrillOverdue && f.Job == j.Name }))
 		}),
 	}
-}
-
-func nextDrill(j *jobView) time.Time {
-	var next time.Time
-	for _, task := range j.tasks {
-		if task.Task.Opens() && task.Task != holdfast.TaskKeyCheck && !task.Next.IsZero() && (next.IsZero() || task.Next.Before(next)) {
-			next = task.Next
-		}
-	}
-	return next
 }

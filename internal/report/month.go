@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,58 +10,74 @@ import (
 	"holdfast"
 )
 
-// Month is what was done in a month, by the records of one installation and of those that share its stores.
+// Month is what was done in a month, by the records of one installation and of those that share its stores. As JSON its durations are seconds.
 type Month struct {
-	From, Until time.Time // Until is not included
-	Host        string
-	Made        time.Time
-	Version     string
-	Unseen      []string // stores whose records could not be read, and why
-	Jobs        []MonthJob
+	From    time.Time  `json:"from"`
+	Until   time.Time  `json:"until"` // not included
+	Host    string     `json:"host"`
+	Made    time.Time  `json:"made"`
+	Version string     `json:"version"`
+	Unseen  []string   `json:"unseen"` // stores whose records could not be read, and why
+	Jobs    []MonthJob `json:"jobs"`
 }
 
 // MonthJob is what was done with one job.
 type MonthJob struct {
-	Name        holdfast.JobName
-	Good        int // runs that made a complete backup
-	Incomplete  int
-	Failed      int // that made none
-	Interrupted int // of these: their process was killed
-	Stored      int64
-	Gaps        []Gap // in which no complete backup was made for longer than it may be
-	Copies      int   // times that something was copied to another store
-	CopyFailed  int
-	Checked     int // verifications that were good
-	Damaged     int
-	Pruned      int // backups that were deleted
-	Blocked     int // prunes that deleted nothing
-	Drills      []MonthDrill
-	Restores    []MonthRestore
-	Promised    time.Duration // the RTO; 0: nothing was
+	Name        holdfast.JobName `json:"name"`
+	Good        int              `json:"complete"` // runs that made a complete backup
+	Incomplete  int              `json:"incomplete"`
+	Failed      int              `json:"failed"`      // that made none
+	Interrupted int              `json:"interrupted"` // of these: their process was killed
+	Stored      int64            `json:"bytes_stored"`
+	Gaps        []Gap            `json:"gaps"`   // in which no complete backup was made for longer than it may be
+	Copies      int              `json:"copies"` // times that something was copied to another store
+	CopyFailed  int              `json:"copies_failed"`
+	Checked     int              `json:"checks"` // verifications that were good
+	Damaged     int              `json:"checks_damaged"`
+	CheckFailed int              `json:"checks_failed"` // that could not be done
+	Pruned      int              `json:"pruned"`        // backups that were deleted
+	Blocked     int              `json:"prunes_blocked"`
+	Drills      []MonthDrill     `json:"drills"`
+	Restores    []MonthRestore   `json:"opened"`
+	Promised    Seconds          `json:"objective_rto_seconds"` // 0: nothing was promised
 }
 
+// NewMonthJob is a job of which nothing was recorded yet. rto is what was promised; 0: nothing was.
+func NewMonthJob(name holdfast.JobName, rto time.Duration) MonthJob {
+	return MonthJob{Name: name, Promised: Seconds(rto), Gaps: []Gap{}, Drills: []MonthDrill{}, Restores: []MonthRestore{}}
+}
+
+// Seconds is a duration that is written as seconds in JSON.
+type Seconds time.Duration
+
+// MarshalJSON writes the number of seconds.
+func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
+
 // Gap is a time without a complete backup.
-type Gap struct{ From, Until time.Time }
+type Gap struct {
+	From  time.Time `json:"from"`
+	Until time.Time `json:"until"`
+}
 
 // MonthDrill is one drill.
 type MonthDrill struct {
-	Time     time.Time
-	Host     string
-	Backup   holdfast.BackupID
-	Verdict  holdfast.Verdict
-	Compared int
-	Differ   int
-	RTO      time.Duration
+	Time     time.Time         `json:"time"`
+	Host     string            `json:"host"`
+	Backup   holdfast.BackupID `json:"backup"`
+	Verdict  holdfast.Verdict  `json:"verdict"`
+	Compared int               `json:"compared"`
+	Differ   int               `json:"different"`
+	RTO      Seconds           `json:"rto_seconds"`
 }
 
 // MonthRestore is one restore, or another opening of a backup.
 type MonthRestore struct {
-	Time   time.Time
-	Event  string
-	Who    string
-	Backup holdfast.BackupID
-	Result string
-	Reason string
+	Time   time.Time         `json:"time"`
+	Event  string            `json:"event"`
+	Who    string            `json:"who"`
+	Backup holdfast.BackupID `json:"backup"`
+	Result string            `json:"result"`
+	Reason string            `json:"reason"`
 }
 
 // Proven is how many drills passed.
@@ -97,6 +114,7 @@ func (j MonthJob) Missing() []string {
 	add(j.Incomplete, "backup lacks a source", "backups lack a source")
 	add(j.CopyFailed, "copy to another store failed", "copies to other stores failed")
 	add(j.Damaged, "verification found damage", "verifications found damage")
+	add(j.CheckFailed, "verification could not be done", "verifications could not be done")
 	add(j.Blocked, "prune was blocked", "prunes were blocked")
 	for _, d := range j.Drills {
 		switch {
@@ -105,7 +123,7 @@ func (j MonthJob) Missing() []string {
 		case d.Verdict == holdfast.CannotTest:
 			all = append(all, fmt.Sprintf("the drill of %s on %s could not test", d.Backup, d.Time.Format(time.DateOnly)))
 		case j.Promised > 0 && d.RTO > j.Promised:
-			all = append(all, fmt.Sprintf("the drill on %s took %s, and a restore may take %s", d.Time.Format(time.DateOnly), Span(d.RTO), Span(j.Promised)))
+			all = append(all, fmt.Sprintf("the drill on %s took %s, and a restore may take %s", d.Time.Format(time.DateOnly), Span(time.Duration(d.RTO)), Span(time.Duration(j.Promised))))
 		}
 	}
 	return all
@@ -157,7 +175,7 @@ func monthDrills(b *strings.Builder, jobs []MonthJob) {
 	b.WriteString("| time | job | backup | verdict | compared | differences | RTO | on |\n|---|---|---|---|---:|---:|---:|---|\n")
 	for _, job := range jobs {
 		for _, d := range job.Drills {
-			fmt.Fprintf(b, "| %s | %s | %s | %s | %d | %d | %s | %s |\n", d.Time.Format("2006-01-02 15:04"), cell(string(job.Name)), d.Backup, d.Verdict, d.Compared, d.Differ, Span(d.RTO), cell(d.Host))
+			fmt.Fprintf(b, "| %s | %s | %s | %s | %d | %d | %s | %s |\n", d.Time.Format("2006-01-02 15:04"), cell(string(job.Name)), d.Backup, d.Verdict, d.Compared, d.Differ, Span(time.Duration(d.RTO)), cell(d.Host))
 		}
 	}
 }

@@ -45,6 +45,13 @@ func (c Calendar) String() string {
 // IsZero reports whether nothing is ever due.
 func (c Calendar) IsZero() bool { return c.minutes == 0 }
 
+// Sets returns what is due of minutes, hours, days of the month, months and days of the week, in this order, to say the same to another
+// program: bit n stands for the value n. Bit 0 of the days is the last one of a month, and Sunday is day 0 of the week. With either a day is due
+// that is in one of the two sets of days, otherwise it is in both. All sets are empty when nothing is ever due.
+func (c Calendar) Sets() (sets [5]uint64, either bool) {
+	return [5]uint64{c.minutes, c.hours, c.days, c.months, c.weekdays}, c.either
+}
+
 // everyHour reports whether hours that a zone repeats are due again, and those that it skips are not.
 func (c Calendar) everyHour() bool { return c.hours == 1<<24-1 }
 

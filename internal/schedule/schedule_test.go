@@ -139,6 +139,30 @@ func TestTimeOfTheSun(t *testing.T) {
 	}
 }
 
+func TestSets(t *testing.T) {
+	const allHours, allDays, allMonths, allWeek = 1<<24 - 1, 1<<32 - 2, 1<<13 - 2, 1<<7 - 1
+	for text, want := range map[string]struct {
+		sets   [5]uint64
+		either bool
+	}{
+		"*/30 1-3 * * *":   {[5]uint64{1 | 1<<30, 1<<1 | 1<<2 | 1<<3, allDays, allMonths, allWeek}, false},
+		"0 * 1,L feb *":    {[5]uint64{1, allHours, 1 | 1<<1, 1 << 2, allWeek}, false},
+		"59 23 13 dec 5,7": {[5]uint64{1 << 59, 1 << 23, 1 << 13, 1 << 12, 1<<5 | 1}, true},
+		"0 0 13 * */5":     {[5]uint64{1, 1, 1 << 13, allMonths, 1 | 1<<5}, false},
+		"@quarterly":       {[5]uint64{1, 1, 1 << 1, 1<<1 | 1<<4 | 1<<7 | 1<<10, allWeek}, false},
+		"never":            {},
+		"manual":           {},
+	} {
+		c, err := schedule.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sets, either := c.Sets(); sets != want.sets || either != want.either {
+			t.Errorf("%q is %b, either %t, want %b, either %t", text, sets, either, want.sets, want.either)
+		}
+	}
+}
+
 func TestGap(t *testing.T) {
 	for _, test := range []struct {
 		text string

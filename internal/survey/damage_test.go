@@ -113,6 +113,31 @@ func TestPlanted(t *testing.T) {
 		if n := len(main.reads()); n > 20 {
 			t.Errorf("%d objects were read for names that say nothing", n)
 		}
+		if newest, is := job.Newest(); is {
+			t.Errorf("a name that nobody read counts as the newest: %+v", newest)
+		}
+		if p := job.Places[0]; p.Copies != 0 || !p.Newest.IsZero() {
+			t.Errorf("names that nobody read count as copies: %+v", p)
+		}
+	})
+	t.Run("very many, behind what was read before", func(t *testing.T) {
+		main, entry := real(t)
+		half := h.backup(t, main, run{time: start.Add(hour), half: true})
+		var s survey.Surveyor
+		look(t, &s, h.places(main, nil, h))
+		for i := range 40 {
+			plant(t, main, entry, fmt.Sprintf("aaaaaaaa%c%c", 'a'+i/20, 'a'+i%20), time.Duration(i+1)*day)
+		}
+		for n := range 3 {
+			job := look(t, &s, h.places(main, nil, h)).Jobs[0]
+			newest, _ := job.Newest()
+			if newest.ID != entry.ID || len(newest.Items) != 1 || len(job.Backups) != 2 || job.Backups[1].ID != half.ID {
+				t.Errorf("look %d: the newest is %+v, of %d backups", n, newest, len(job.Backups))
+			}
+			if p := job.Places[0]; p.Damaged == 0 || p.Copies != 1 || !p.Newest.Equal(start) {
+				t.Errorf("look %d: the place is told as %+v", n, p)
+			}
+		}
 	})
 }
 

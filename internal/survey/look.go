@@ -89,6 +89,18 @@ func (l *look) drop(i int) {
 	l.merged, l.job.Backups = slices.Delete(l.merged, i, i+1), slices.Delete(l.job.Backups, i, i+1)
 }
 
+// doubt takes out every complete backup from the i-th on.
+func (l *look) doubt(i int) {
+	keep := i
+	for ; i < len(l.merged); i++ {
+		if !l.merged[i].Complete {
+			l.merged[keep], l.job.Backups[keep] = l.merged[i], l.job.Backups[i]
+			keep++
+		}
+	}
+	l.merged, l.job.Backups = l.merged[:keep], l.job.Backups[:keep]
+}
+
 // copies counts what each place has of the backups. A copy that was sealed anew has the time of its original, and may be all there is of it.
 func (l *look) copies() {
 	type run struct {
@@ -105,8 +117,12 @@ func (l *look) copies() {
 		p := &l.job.Places[place]
 		for _, entry := range entries {
 			if ofRun(entry) && entry.Complete && known[run{entry.Time.Unix(), entry.Kind}] {
-				p.Copies, p.Newest = p.Copies+1, maxTime(p.Newest, entry.Time)
+				p.Times = append(p.Times, entry.Time)
 			}
+		}
+		slices.SortFunc(p.Times, time.Time.Compare)
+		if p.Copies = len(p.Times); p.Copies > 0 {
+			p.Newest = p.Times[p.Copies-1]
 		}
 	}
 }

@@ -72,7 +72,8 @@ func (r reader) read(ctx context.Context, l *look) {
 }
 
 // newest finds the newest complete backup whose manifest says the same as its name; -1: there is none. What is newer and was signed by
-// nobody who counts is no backup. One that cannot be read for another reason may be one.
+// nobody who counts is no backup. One that cannot be read for another reason may be one. Behind very many false names only what was read
+// before is believed.
 func (r reader) newest(ctx context.Context, l *look, before, now memory) int {
 	for range mostFalse {
 		at := -1
@@ -94,7 +95,17 @@ func (r reader) newest(ctx context.Context, l *look, before, now memory) int {
 		}
 		l.drop(at)
 	}
-	return -1
+	at := -1
+	for i, entry := range l.merged {
+		if f, known := before.facts[keyOf(entry)]; known && entry.Complete {
+			at, l.keys = i, f.keys
+		}
+	}
+	l.doubt(at + 1)
+	if at >= 0 {
+		l.note(at, before.facts[keyOf(l.merged[at])], now)
+	}
+	return at
 }
 
 // note keeps what the manifest of a backup says.

@@ -1,6 +1,8 @@
 package survey
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -44,15 +46,13 @@ func (r *Records) Add(rec journal.Record) {
 	case journal.BackupCreated, journal.BackupIncomplete, journal.BackupFailed:
 		r.ran(rec)
 	case journal.Interrupted:
-		if task := holdfast.Task(rec.Detail); slices.Contains(holdfast.Tasks(), task) {
-			r.tried(rec, task)
-		}
+		r.tried(rec, holdfast.Task(rec.Detail))
 	case journal.Mirrored:
 		r.tried(rec, holdfast.TaskMirror)
 	case journal.Verified:
 		r.tried(rec, holdfast.TaskVerify)
 	case journal.Drilled:
-		r.tried(rec, holdfast.TaskDrill)
+		r.tried(rec, cmp.Or(rec.Task, holdfast.TaskDrill))
 	case journal.KeyChecked:
 		r.tried(rec, holdfast.TaskKeyCheck)
 	case journal.PruneDone:
@@ -67,6 +67,9 @@ func (r *Records) Add(rec journal.Record) {
 			b.since = before.since
 		}
 		set(&r.blocked, at, b)
+	}
+	if free, known := rec.Figures["free"]; known {
+		r.sample(rec.Store, health.Sample{Time: rec.Time, Free: int64(free)})
 	}
 }
 
@@ -89,9 +92,6 @@ func (r *Records) ran(rec journal.Record) {
 			set(&r.first, rec.Job, rec.Time)
 		}
 	}
-	if free, known := rec.Figures["free"]; known {
-		r.sample(rec.Store, health.Sample{Time: rec.Time, Free: int64(free)})
-	}
 }
 
 func set[K comparable, V any](into *map[K]V, key K, value V) {
@@ -102,6 +102,9 @@ func set[K comparable, V any](into *map[K]V, key K, value V) {
 }
 
 func (r *Records) tried(rec journal.Record, task holdfast.Task) {
+	if !slices.Contains(holdfast.Tasks(), task) {
+		return // a later version knows more
+	}
 	t := r.tasks[rec.Job][task]
 	t.Task, t.Attempt, t.Result = task, rec.Time, rec.Result
 	t.Took = span(rec.Figures["seconds"])
@@ -133,6 +136,27 @@ func (r *Records) Task(job holdfast.JobName, task holdfast.Task) health.Task {
 // Free are the samples of a store's free space.
 func (r *Records) Free(store string) []health.Sample { return r.free[store] }
 
+// Stores are those whose free space was noted, sorted.
+func (r *Records) Stores() []string { return slices.Sorted(maps.Keys(r.free)) }
+
+// Block is a store in which a job's last prune deleted nothing.
+type Block struct {
+	Store, Why string
+	Since      time.Time
+}
+
+// Blocks are the stores in which a job's last prune deleted nothing, sorted.
+func (r *Records) Blocks(job holdfast.JobName) []Block {
+	var all []Block
+	for at, b := range r.blocked {
+		if at.job == job {
+			all = append(all, Block{at.store, b.why, b.since})
+		}
+	}
+	slices.SortFunc(all, func(x, y Block) int { return cmp.Compare(x.Store, y.Store) })
+	return all
+}
+
 // Complete adds to a job what the journal knows and the stores do not: the newer of two accounts of one task counts.
 func (r *Records) Complete(job *health.Job) {
 	for _, task := range holdfast.Tasks() {
@@ -146,7 +170,9 @@ func (r *Records) Complete(job *health.Job) {
 			continue
 		}
 		other := &job.Tasks[at]
-		other.Success = maxTime(t.Success, other.Success)
+		if t.Success.After(other.Success) {
+			other.Success = t.Success
+		}
 		if !other.Attempt.After(t.Attempt) {
 			other.Attempt, other.Result, other.Took = t.Attempt, t.Result, t.Took
 		}
@@ -157,19 +183,13 @@ func (r *Records) Complete(job *health.Job) {
 	for i := range job.Places {
 		p := &job.Places[i]
 		at := inStore{job.Name, p.Store}
-		done := r.pruned[at]
-		p.Pruned, p.Kept, p.Deleted = done.time, done.kept, done.deleted
+		if done, is := r.pruned[at]; is {
+			p.Pruned, p.Kept, p.Deleted = done.time, done.kept, done.deleted
+		}
 		if b, is := r.blocked[at]; is {
 			p.Blocked, p.Since = b.why, b.since
 		}
 	}
-}
-
-func maxTime(x, y time.Time) time.Time {
-	if x.After(y) {
-		return x
-	}
-	return y
 }
 
 // span is a number of seconds, as records have it.

@@ -46,6 +46,8 @@ func TestRecordsOfTasks(t *testing.T) {
 		{"damage", journal.Record{Event: journal.Verified, Result: "difference"}, health.Task{Task: holdfast.TaskVerify, Attempt: at, Result: "difference"}},
 		{"proven", journal.Record{Event: journal.Drilled, Result: "proven"}, health.Task{Task: holdfast.TaskDrill, Attempt: at, Success: at, Result: "proven"}},
 		{"refuted", journal.Record{Event: journal.Drilled, Result: "failed"}, health.Task{Task: holdfast.TaskDrill, Attempt: at, Result: "failed"}},
+		{"proven in a mirror", journal.Record{Event: journal.Drilled, Task: holdfast.TaskDrillCopy, Result: "proven", Figures: took}, health.Task{Task: holdfast.TaskDrillCopy, Attempt: at, Success: at, Result: "proven", Took: 90 * time.Second}},
+		{"an old one, refuted", journal.Record{Event: journal.Drilled, Task: holdfast.TaskDrillOld, Result: "failed"}, health.Task{Task: holdfast.TaskDrillOld, Attempt: at, Result: "failed"}},
 		{"a key", journal.Record{Event: journal.KeyChecked, Result: "good"}, health.Task{Task: holdfast.TaskKeyCheck, Attempt: at, Success: at, Result: "good"}},
 		{"pruned", journal.Record{Event: journal.PruneDone, Result: "good", Store: "main"}, health.Task{Task: holdfast.TaskPrune, Attempt: at, Success: at, Result: "good"}},
 		{"not pruned", journal.Record{Event: journal.PruneBlocked, Result: "refused", Store: "main"}, health.Task{Task: holdfast.TaskPrune, Attempt: at, Result: "refused"}},
@@ -73,7 +75,7 @@ func TestRecordsOfTasks(t *testing.T) {
 			}
 		})
 	}
-	r := recorded(journal.Record{Event: journal.Interrupted, Detail: "something else", Time: at})
+	r := recorded(journal.Record{Event: journal.Interrupted, Detail: "something else", Time: at}, journal.Record{Event: journal.Drilled, Task: "drill_sideways", Result: "proven", Time: at})
 	for _, event := range journal.Events() {
 		if !slices.Contains([]journal.Event{
 			journal.BackupCreated, journal.BackupIncomplete, journal.BackupFailed, journal.Mirrored, journal.Verified, journal.Drilled, journal.KeyChecked, journal.PruneDone, journal.PruneBlocked,
@@ -145,6 +147,11 @@ func TestFreeSpace(t *testing.T) {
 	if got := free(sample(0, 9), sample(9000, 8), sample(1, 7), sample(2, 6)); !slices.Equal(got, []int64{7, 6}) {
 		t.Errorf("with a clock that jumped a year ahead and back, samples %v", got)
 	}
+	mirrored := sample(1, 7)
+	mirrored.Event, mirrored.Store = journal.Mirrored, "away"
+	if got := recorded(sample(0, 9), mirrored).Free("away"); len(got) != 1 || got[0] != (health.Sample{Time: start.Add(hour), Free: 7}) {
+		t.Errorf("of a mirror, samples %v", got)
+	}
 	if got := recorded(sample(0, 9)).Free("away"); got != nil {
 		t.Errorf("of another store, samples %v", got)
 	}
@@ -197,5 +204,26 @@ func TestComplete(t *testing.T) {
 	job := health.Job{Name: "app", Tasks: []health.Task{{Task: holdfast.TaskBackup, Attempt: at(1)}}, Places: []health.Place{{Store: "main"}}}
 	if nothing.Complete(&job); len(job.Tasks) != 1 || !job.First.IsZero() || nothing.Free("main") != nil {
 		t.Errorf("a journal of nothing tells %+v", job)
+	}
+}
+
+// TestTaskOfRecord: what a command says of its task is what comes back from the disk.
+func TestTaskOfRecord(t *testing.T) {
+	j, err := journal.Open(journal.Options{Dir: t.TempDir(), Host: "web", Now: func() time.Time { return start }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Append(t.Context(), journal.Record{Event: journal.Drilled, Task: holdfast.TaskDrillOld, Job: "app", Result: "proven"}); err != nil {
+		t.Fatal(err)
+	}
+	var r survey.Records
+	if err := j.Read(journal.Filter{}, func(rec journal.Record) error {
+		r.Add(rec)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Task("app", holdfast.TaskDrillOld); !got.Success.Equal(start) {
+		t.Errorf("told as %+v", got)
 	}
 }

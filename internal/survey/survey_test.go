@@ -53,7 +53,10 @@ func TestLook(t *testing.T) {
 			}},
 			{ID: half.ID, Kind: "hourly", Time: half.Time, Stored: half.Size},
 		},
-		Places: []health.Place{{Store: "main", Copies: 2, Newest: second.Time}, {Store: "away", Copies: 1, Newest: first.Time, Verified: start.Add(3 * day)}},
+		Places: []health.Place{
+			{Store: "main", Copies: 2, Newest: second.Time, Times: []time.Time{first.Time, second.Time}},
+			{Store: "away", Copies: 1, Newest: first.Time, Times: []time.Time{first.Time}, Verified: start.Add(3 * day)},
+		},
 		Proofs: []health.Proof{{
 			Time: start.Add(2 * day), Backup: first.ID, Of: first.Time, Verdict: holdfast.Proven, Store: "main", Trusted: true, Compared: 30, Differ: 2, RTO: time.Minute,
 			Phases: map[string]float64{"open": 1.5, "restore db": 58.5},

@@ -18,17 +18,12 @@ func (t *text) backups(o Options) {
 	t.out.WriteByte('\n')
 	t.note("A run by hand takes the same lock, as the same user: runuser -u " + o.User + " -- " + filepath.Base(o.Program) + " backup JOB")
 	t.set("User="+o.User, "UMask=0077")
-	groups := slices.Clone(o.Groups)
 	if o.Docker != "" && o.User != rootUser {
-		// Another engine's socket has a group of its own, to be named; a group that does not exist would keep the service from starting.
-		if strings.TrimPrefix(o.Docker, "/var") == "/run/docker.sock" {
-			groups = append(groups, "docker")
-		}
+		// Another engine's socket has a group of its own, to be given to the user; one that does not exist would keep the service from starting.
 		t.note("Whoever may use the socket " + o.Docker + " is root on this host by it: a source is in a container.")
-	}
-	if len(groups) > 0 {
-		slices.Sort(groups)
-		t.set("SupplementaryGroups=" + strings.Join(slices.Compact(groups), " "))
+		if strings.TrimPrefix(o.Docker, "/var") == "/run/docker.sock" {
+			t.set("SupplementaryGroups=docker")
+		}
 	}
 	capabilities := ""
 	if o.ReadAll {

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// longestCommand is what cron on Debian takes of a line's command.
+// longestCommand is a little less than what cron on Debian takes of a line's command.
 const longestCommand = 990
 
 // Crontab returns a line of crontab(5) for each of o.Jobs: with the user, as files in /etc/cron.d have it, or without, as crontab(1)
-// takes it from that user. What cron cannot do is said in comments. Errors wrap [holdfast.ErrUsage]; one is an L that stands beside
-// other days, which cron has no way to say.
+// takes it from that user. What runs prints nothing on standard output, so that cron mails warnings and errors alone. What cron cannot do is
+// said in comments. Errors wrap [holdfast.ErrUsage]; one is an L that stands beside other days, which cron has no way to say.
 func Crontab(o Options, withUser bool) (string, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -62,13 +62,6 @@ func (o Options) foreignZone(t Timer) string {
 }
 
 func (o Options) line(timer Timer, withUser bool) (string, error) {
-	if timer.Zone != "" && !zoneRule.MatchString(timer.Zone) {
-		return "", refused("time zone", timer.Zone, "write it as Europe/Berlin")
-	}
-	e, err := parse(timer.Calendar)
-	if err != nil {
-		return "", err
-	}
 	state, user := o.State, o.User
 	if timer.Drill {
 		state, user = o.DrillState, rootUser
@@ -77,18 +70,23 @@ func (o Options) line(timer Timer, withUser bool) (string, error) {
 	for i, word := range words {
 		words[i] = shellWord(word)
 	}
-	command := strings.Join(words, " ")
-	if e.last {
-		if contains(e.dates) || e.either {
-			return "", wrong(timer.Calendar, "cron knows no L: let it stand for itself, without other days, or use timers of systemd")
+	command := strings.Join(words, " ") + " >/dev/null"
+	fields := cronFields(timer.Calendar)
+	if sets, either := timer.Calendar.Sets(); sets[2]&lastDay != 0 {
+		if sets[2] != lastDay || either {
+			return "", refused("schedule", timer.Calendar.String(), "cron knows no L: let it stand for itself, without other days, or use timers of systemd")
 		}
-		e.fields[2] = "28-31"
-		command = `[ "$(date -d tomorrow +\%d)" != 01 ] || ` + command
+		fields[2] = "28-31"
+		date := "date"
+		if zone := o.foreignZone(timer); zone != "" {
+			date = "TZ=" + zone + " date" // CRON_TZ is not the zone of what runs
+		}
+		command = `[ "$(` + date + ` -d tomorrow +\%d)" != 01 ] || ` + command
 	}
 	if len(command) > longestCommand {
 		return "", refused("timer", timer.Name, "its command is longer than a line of cron may be: use timers of systemd")
 	}
-	when := strings.Join(e.fields[:], " ")
+	when := strings.Join(fields, " ")
 	switch {
 	case withUser:
 		return when + "  " + user + "  " + command + "\n", nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/schedule"
 	"holdfast/internal/unit"
 )
 
@@ -17,7 +18,7 @@ var update = flag.Bool("update", false, "write testdata/*.golden anew")
 // full is an installation that uses every option.
 func full() unit.Options {
 	return unit.Options{
-		Program: "/opt/hold fast/holdfast", Config: "/home/ops/etc/holdfast.yaml", State: "/srv/state 100%", User: "backup", Groups: []string{"www-data", "adm"},
+		Program: "/opt/hold fast/holdfast", Config: "/home/ops/etc/holdfast.yaml", State: "/srv/state 100%", User: "backup",
 		Write:   []string{"/srv/backups", "/srv/backups/inner", "/home/app/copies", "/var/log/holdfast", "/srv/bob's 50% disk"},
 		Read:    []string{"/home/app/uploads", "/home/app/copies/x", "/etc/app", "/var/tmp/queue"},
 		ReadAll: true, Docker: "/run/docker.sock", Hooks: true, Zone: "UTC",
@@ -26,12 +27,20 @@ func full() unit.Options {
 	}
 }
 
+func must(expr string) schedule.Calendar {
+	c, err := schedule.Parse(expr)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
 func jobs() []unit.Timer {
 	return []unit.Timer{
-		{Name: "app-backup", Args: []string{"backup", "app", "--quiet"}, Calendar: "0 2 * * *", Zone: "Europe/Berlin", Jitter: 15 * time.Minute},
-		{Name: "app-prune", Args: []string{"prune", "app", "--quiet"}, Calendar: "30 4 1,15 * mon-fri", Zone: "UTC"},
-		{Name: "books-backup", Args: []string{"backup", "books", "--note", "month's end, 100%"}, Calendar: "15 3 L * *"},
-		{Name: "app-drill", Args: []string{"drill", "--job", "app", "--identity", "/root/holdfast/identity.txt"}, Calendar: "@monthly", Drill: true},
+		{Name: "app-backup", Args: []string{"backup", "app", "--quiet"}, Calendar: must("0 2 * * *"), Zone: "Europe/Berlin", Jitter: 15 * time.Minute},
+		{Name: "app-prune", Args: []string{"prune", "app", "--quiet"}, Calendar: must("30 4 1,15 * mon-fri"), Zone: "UTC"},
+		{Name: "books-backup", Args: []string{"backup", "books", "--note", "month's end, 100%"}, Calendar: must("15 3 L * *")},
+		{Name: "app-drill", Args: []string{"drill", "--job", "app", "--identity", "/root/holdfast/identity.txt"}, Calendar: must("@monthly"), Drill: true},
 	}
 }
 
@@ -43,7 +52,7 @@ func cases() map[string]unit.Options {
 		"root":      {User: "root", ReadAll: true, Docker: "/run/docker.sock", Read: []string{"/"}, Write: []string{"/root/backups"}, Jobs: jobs()},
 		"readall":   {ReadAll: true, Read: []string{"/home/app"}, Jobs: jobs()[:2]},
 		"hooks":     {Hooks: true, Jobs: jobs()[:1]},
-		"container": {Docker: "/run/podman/podman.sock", Groups: []string{"podman"}, Jobs: jobs()[3:]},
+		"container": {Docker: "/run/podman/podman.sock", Jobs: jobs()[3:]},
 	}
 }
 

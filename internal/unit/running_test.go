@@ -166,8 +166,8 @@ func installation() unit.Options {
 		Program: "/usr/local/lib/hold 100%n", ReadAll: true,
 		Read: []string{"/home/app/up loads"}, Write: []string{"/srv/a store", "/home/app/copies", "/srv/none"},
 		Jobs: []unit.Timer{
-			{Name: "app-backup", Args: []string{"backup", "app", "--note", "100%n of it"}, Calendar: "0 2 * * *", Zone: "Europe/Berlin"},
-			{Name: "app-drill", Args: []string{"drill", "--job", "app"}, Calendar: "0 0 13 * 5", Drill: true},
+			{Name: "app-backup", Args: []string{"backup", "app", "--note", "100%n of it"}, Calendar: must("0 2 * * *"), Zone: "Europe/Berlin"},
+			{Name: "app-drill", Args: []string{"drill", "--job", "app"}, Calendar: must("0 0 13 * 5"), Drill: true},
 		},
 	}
 }

@@ -3,7 +3,6 @@ package unit
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -16,7 +15,7 @@ func Service(o Options) ([]File, error) {
 	var t text
 	t.unit("Holdfast: backups on their schedules", "man:holdfast-serve(1)")
 	t.section("Service")
-	t.serve(o.command(o.Serve, o.State))
+	t.serve(o.command(append([]string{"serve", "--tasks", "backups"}, o.Args...), o.State))
 	// A drain is a backup that comes to its end.
 	t.stop("30min")
 	t.backups(o)
@@ -34,7 +33,11 @@ func Drill(o Options) ([]File, error) {
 	var t text
 	t.unit("Holdfast: drills on their schedules", "man:holdfast-serve(1)")
 	t.section("Service")
-	t.serve(o.command(o.Prove, o.DrillState))
+	args := []string{"serve", "--tasks", "drills"}
+	if o.Identity != "" {
+		args = append(args, "--identity", o.Identity)
+	}
+	t.serve(o.command(append(args, o.Args...), o.DrillState))
 	// A drill that is ended has proven nothing, and nothing is lost but its time.
 	t.stop("5min")
 	t.drills(o)
@@ -50,11 +53,7 @@ func Timers(o Options) ([]File, error) {
 	}
 	var files []File
 	for _, timer := range o.Jobs {
-		due, err := OnCalendar(timer.Calendar, timer.Zone)
-		if err != nil {
-			return nil, fmt.Errorf("timer %s: %w", timer.Name, err)
-		}
-		files = append(files, o.once(timer), timer.file(due))
+		files = append(files, o.once(timer), timer.file())
 	}
 	return files, nil
 }
@@ -80,14 +79,14 @@ func (o Options) once(timer Timer) File {
 	return unitFile("holdfast-"+timer.Name+".service", t)
 }
 
-func (timer Timer) file(due []string) File {
+func (timer Timer) file() File {
 	var t text
 	t.section("Unit")
 	t.set("Description=Holdfast: when " + timer.Name + " is due")
 	t.section("Timer")
-	t.note("Of the expression " + strings.Join(strings.Fields(timer.Calendar), " "))
-	for _, calendar := range due {
-		t.set("OnCalendar=" + calendar)
+	t.note("Of the expression " + timer.Calendar.String())
+	for _, event := range onCalendar(timer.Calendar, timer.Zone) {
+		t.set("OnCalendar=" + event)
 	}
 	t.set("AccuracySec=1s")
 	if timer.Jitter > 0 {

@@ -38,15 +38,15 @@ import (
 	"unicode/utf8"
 
 	"holdfast"
+	"holdfast/internal/schedule"
 )
 
 // Options say what is installed. Paths are absolute and clean.
 type Options struct {
-	Program string   // the binary; default /usr/local/bin/holdfast
-	Config  string   // the configuration; default /etc/holdfast/holdfast.yaml
-	State   string   // state folder; default /var/lib/holdfast
-	User    string   // whom backups run as; default holdfast. root is accepted, without its rights over what belongs to others
-	Groups  []string // further groups of that user, such as one that may read an application's files
+	Program string // the binary; default /usr/local/bin/holdfast
+	Config  string // the configuration; default /etc/holdfast/holdfast.yaml
+	State   string // state folder; default /var/lib/holdfast
+	User    string // whom backups run as; default holdfast. root is accepted, without its rights over what belongs to others
 
 	// Write lists folders that must be written besides the state: local stores, those of the log and of the audit trail, and those of
 	// SQLite databases in WAL mode that may not be in use, which then only their owner, as User, can read. They belong to User.
@@ -59,17 +59,16 @@ type Options struct {
 	Identity string   // file of the identity, for holdfast-drill.service; "" if its place is in the configuration
 
 	DrillState string   // state folder of drills; default /var/lib/holdfast-drill
-	Serve      []string // arguments of holdfast.service; default: serve --tasks backups
-	Prove      []string // arguments of holdfast-drill.service; default: serve --tasks drills, and --identity
+	Args       []string // further arguments of both services
 
 	Jobs []Timer // what is started at its times, for Timers and Crontab
 }
 
 // Timer is one task of one job.
 type Timer struct {
-	Name     string        // part of the name of its units: lower-case letters, digits, dots, dashes and underscores; as a rule job-task
-	Args     []string      // the command and its arguments: backup app --quiet
-	Calendar string        // as crontab(5), see OnCalendar
+	Name     string   // part of the name of its units: lower-case letters, digits, dots, dashes and underscores; as a rule job-task
+	Args     []string // the command and its arguments: backup app --quiet
+	Calendar schedule.Calendar
 	Zone     string        // name of the time zone of Calendar; "" is the server's
 	Jitter   time.Duration // it begins later by at most this, at random
 	Drill    bool          // it drills: it runs as holdfast-drill.service does
@@ -110,10 +109,8 @@ func (o Options) complete() (Options, error) {
 	if o.User == "" {
 		o.User = "holdfast"
 	}
-	for _, name := range append([]string{o.User}, o.Groups...) {
-		if !accountRule.MatchString(name) {
-			return Options{}, refused("user or group", name, "use letters, digits, dashes and underscores, at most 31, beginning with a letter")
-		}
+	if !accountRule.MatchString(o.User) {
+		return Options{}, refused("user", o.User, "use letters, digits, dashes and underscores, at most 31, beginning with a letter")
 	}
 	if o.State == o.DrillState {
 		return Options{}, refused("state folder", o.State, "drills run as root and need another one: their files would be closed to the user of backups")
@@ -138,29 +135,13 @@ func (o Options) complete() (Options, error) {
 			return Options{}, err
 		}
 	}
-	if o.Zone != "" && !zoneRule.MatchString(o.Zone) {
-		return Options{}, refused("time zone", o.Zone, "write it as Europe/Berlin")
+	if err := checkZone(o.Zone); err != nil {
+		return Options{}, err
 	}
-	if len(o.Serve) == 0 {
-		o.Serve = []string{"serve", "--tasks", "backups"}
+	if err := checkArgs(o.Args); err != nil {
+		return Options{}, err
 	}
-	if len(o.Prove) == 0 {
-		o.Prove = []string{"serve", "--tasks", "drills"}
-		if o.Identity != "" {
-			o.Prove = append(o.Prove, "--identity", o.Identity)
-		}
-	}
-	return o, errorOf(checkArgs(o.Serve), checkArgs(o.Prove), checkTimers(o.Jobs))
-}
-
-// errorOf returns the first error.
-func errorOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return o, checkTimers(o.Jobs)
 }
 
 var (
@@ -179,6 +160,8 @@ func checkTimers(timers []Timer) error {
 			return refused("name of a timer", t.Name, "name each timer differently")
 		case len(t.Args) == 0:
 			return refused("timer", t.Name, "say what it runs, such as backup app")
+		case t.Calendar.IsZero():
+			return refused("schedule", t.Calendar.String(), "say when timer "+t.Name+" is due, such as @daily")
 		case t.Jitter < 0:
 			return refused("jitter", t.Jitter.String(), "use a positive duration such as 15m")
 		}
@@ -186,6 +169,16 @@ func checkTimers(timers []Timer) error {
 		if err := checkArgs(t.Args); err != nil {
 			return err
 		}
+		if err := checkZone(t.Zone); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkZone(name string) error {
+	if name != "" && !zoneRule.MatchString(name) {
+		return refused("time zone", name, "write it as Europe/Berlin")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package unit_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -54,10 +55,9 @@ func TestRefused(t *testing.T) {
 		"state in /tmp":            with(func(o *unit.Options) { o.State = "/tmp" }),
 		"user":                     with(func(o *unit.Options) { o.User = "a b" }),
 		"user by a specifier":      with(func(o *unit.Options) { o.User = "%i" }),
-		"group":                    with(func(o *unit.Options) { o.Groups = []string{"x y"} }),
 		"zone of the server":       with(func(o *unit.Options) { o.Zone = "Europe/Berlin\n*" }),
-		"empty argument":           with(func(o *unit.Options) { o.Serve = []string{"serve", ""} }),
-		"backtick":                 with(func(o *unit.Options) { o.Prove = []string{"`id`"} }),
+		"empty argument":           with(func(o *unit.Options) { o.Args = []string{"--engine", ""} }),
+		"backtick":                 with(func(o *unit.Options) { o.Args = []string{"`id`"} }),
 		"name with a slash":        job(func(j *unit.Timer) { j.Name = "../x" }),
 		"name of the other unit":   job(func(j *unit.Timer) { j.Name = "drill" }),
 		"name twice":               with(func(o *unit.Options) { o.Jobs = append(o.Jobs, o.Jobs[0]) }),
@@ -65,7 +65,8 @@ func TestRefused(t *testing.T) {
 		"argument with a new line": job(func(j *unit.Timer) { j.Args = []string{"backup", "a\n* * * * * root id"} }),
 		"argument for a shell":     job(func(j *unit.Timer) { j.Args = []string{"backup", "$(id)"} }),
 		"negative jitter":          job(func(j *unit.Timer) { j.Jitter = -time.Second }),
-		"calendar":                 job(func(j *unit.Timer) { j.Calendar = "0 24 * * *" }),
+		"never due":                job(func(j *unit.Timer) { j.Calendar = must("never") }),
+		"by hand":                  job(func(j *unit.Timer) { j.Calendar = must("manual") }),
 		"zone":                     job(func(j *unit.Timer) { j.Zone = "Europe/Berlin\nOnBootSec=1" }),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,9 +83,9 @@ func TestRefused(t *testing.T) {
 
 func TestRefusedInCrontab(t *testing.T) {
 	for name, job := range map[string]unit.Timer{
-		"L beside a day":     {Name: "x", Args: []string{"backup"}, Calendar: "0 0 15,L * *"},
-		"L or a weekday":     {Name: "x", Args: []string{"backup"}, Calendar: "0 0 L * mon"},
-		"a line that is cut": {Name: "x", Args: []string{"backup", strings.Repeat("x", 990)}, Calendar: "0 0 * * *"},
+		"L beside a day":     {Name: "x", Args: []string{"backup"}, Calendar: must("0 0 15,L * *")},
+		"L or a weekday":     {Name: "x", Args: []string{"backup"}, Calendar: must("0 0 L * mon")},
+		"a line that is cut": {Name: "x", Args: []string{"backup", strings.Repeat("x", 990)}, Calendar: must("0 0 * * *")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := unit.Crontab(unit.Options{Jobs: []unit.Timer{job}}, false)
@@ -93,59 +94,79 @@ func TestRefusedInCrontab(t *testing.T) {
 	}
 }
 
-func TestNoCalendar(t *testing.T) {
-	for _, expr := range []string{"", "never", "manual", "@reboot", "@every 1h", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *",
-		"* * 32 * *", "* * * 13 *", "* * * * 8", "* * * * L", "*/0 * * * *", "*/61 * * * *", "5/2 * * * *", "10-5 * * * *", "+5 * * * *", "1, * * * *",
-		"0 0 30 2 *", "0 0 31 4,6 *", "0 0 * * sunday", "0 0 1 * mon#1", "*-5 * * * *", "0 0 ? * *", "1-2-3 * * * *", "1/2/3 * * * *"} {
-		lines, err := unit.OnCalendar(expr, "")
-		if lines != nil {
-			t.Errorf("%q is %q", expr, lines)
-		}
-		wantRefused(t, err)
-	}
-}
-
 // TestTimersAndServiceAgree holds what systemd makes of an expression against what `holdfast serve` does.
 func TestTimersAndServiceAgree(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
-		field := func(name string, min, max int, names ...string) string {
-			value := func() string {
-				if len(names) > 0 && rapid.Bool().Draw(r, name+" by name") {
-					return rapid.SampledFrom(names).Draw(r, name)
-				}
-				return fmt.Sprint(rapid.IntRange(min, max).Draw(r, name))
-			}
-			var elements []string
-			for range rapid.SampledFrom([]int{1, 1, 1, 2, 3}).Draw(r, name+"s") {
-				elements = append(elements, rapid.OneOf(
-					rapid.Just("*"),
-					rapid.Custom(func(*rapid.T) string { return value() }),
-					rapid.Custom(func(*rapid.T) string { return value() + "-" + value() }),
-					rapid.Custom(func(r *rapid.T) string { return fmt.Sprintf("*/%d", rapid.IntRange(1, max).Draw(r, "step")) }),
-					rapid.Custom(func(r *rapid.T) string {
-						return fmt.Sprintf("%s-%s/%d", value(), value(), rapid.IntRange(1, max).Draw(r, "step"))
-					}),
-				).Draw(r, "element"))
-			}
-			return strings.Join(elements, ",")
-		}
-		expr := strings.Join([]string{
-			field("minute", 0, 59), field("hour", 0, 23), field("day", 1, 31, "L"),
-			field("month", 1, 12, "jan", "Feb", "jun", "DEC"), field("weekday", 0, 7, "sun", "Mon", "sat"),
-		}, " ")
-		due, err := schedule.Parse(expr)
-		lines, ours := unit.OnCalendar(expr, "UTC")
-		if (err == nil) != (ours == nil) {
-			r.Fatalf("%q: %v; and here %v", expr, err, ours)
-		}
+		due, err := schedule.Parse(expression(r, "L"))
 		if err != nil {
 			return
 		}
+		lines := events(t, due, "UTC")
 		base := time.Date(2024, 1, 1, 0, rapid.IntRange(0, 4*365*24*60).Draw(r, "base"), 0, 0, time.UTC)
 		if got, want := elapse(t, lines, base), due.Next(base, time.UTC); !got.Equal(want) {
-			r.Fatalf("%q after %s: timers %q at %s, the service at %s", expr, base, lines, got, want)
+			r.Fatalf("%q after %s: timers %q at %s, the service at %s", due, base, lines, got, want)
 		}
 	})
+}
+
+// TestCronAndServiceAgree holds the fields of a line of cron against the expression that they are of.
+func TestCronAndServiceAgree(t *testing.T) {
+	agree := func(t rapid.TB, expr string) {
+		due, err := schedule.Parse(expr)
+		if err != nil {
+			return
+		}
+		lines, err := unit.Crontab(unit.Options{Jobs: []unit.Timer{{Name: "x", Args: []string{"backup"}, Calendar: due}}}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := strings.Split(strings.TrimSuffix(lines, "\n"), "\n")
+		fields, _, _ := strings.Cut(all[len(all)-1], "  ")
+		said, err := schedule.Parse(fields)
+		if err != nil || strings.Trim(fields, "0123456789*/,- ") != "" {
+			t.Fatalf("%q is %q for cron: %v", expr, fields, err)
+		}
+		sets, either := due.Sets()
+		if saidSets, saidEither := said.Sets(); saidSets != sets || saidEither != either {
+			t.Fatalf("%q is %q for cron, which is due at other times", expr, fields)
+		}
+	}
+	for _, expr := range []string{"0 0 * * 0-sun", "0 0 * * 00-SUN/2", "0 0 * * sun-sun/2", "0 0 * * mon-sun/3,0-sun", "0 0 * * sun-7", "@weekly", "@Quarterly"} {
+		agree(t, expr)
+	}
+	rapid.Check(t, func(r *rapid.T) { agree(r, expression(r)) })
+}
+
+// expression is any one of a calendar, or nearly one; its days of the month may have those names.
+func expression(r *rapid.T, days ...string) string {
+	field := func(name string, min, max int, names ...string) string {
+		value := func() string {
+			if len(names) > 0 && rapid.Bool().Draw(r, name+" by name") {
+				return rapid.SampledFrom(names).Draw(r, name)
+			}
+			return fmt.Sprint(rapid.IntRange(min, max).Draw(r, name))
+		}
+		var elements []string
+		for range rapid.SampledFrom([]int{1, 1, 1, 2, 3}).Draw(r, name+"s") {
+			elements = append(elements, rapid.OneOf(
+				rapid.Just("*"),
+				rapid.Custom(func(*rapid.T) string { return value() }),
+				rapid.Custom(func(*rapid.T) string { return value() + "-" + value() }),
+				rapid.Custom(func(r *rapid.T) string { return fmt.Sprintf("*/%d", rapid.IntRange(1, max).Draw(r, "step")) }),
+				rapid.Custom(func(r *rapid.T) string {
+					return fmt.Sprintf("%s-%s/%d", value(), value(), rapid.IntRange(1, max).Draw(r, "step"))
+				}),
+			).Draw(r, "element"))
+		}
+		return strings.Join(elements, ",")
+	}
+	if rapid.IntRange(0, 19).Draw(r, "word or fields") == 0 {
+		return rapid.SampledFrom([]string{"@hourly", "@Daily", "@midnight", "@weekly", "@monthly", "@quarterly", "@yearly", "@annually"}).Draw(r, "word")
+	}
+	return strings.Join([]string{
+		field("minute", 0, 59), field("hour", 0, 23), field("day", 1, 31, days...),
+		field("month", 1, 12, "jan", "Feb", "jun", "DEC"), field("weekday", 0, 7, "sun", "Mon", "sat"),
+	}, " ")
 }
 
 // TestCrontabRuns gives the lines of a crontab to a shell as cron does.
@@ -157,11 +178,13 @@ func TestCrontabRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(program, `for word; do printf '<%s>' "$word"; done`)
+	// What a good run prints is not mailed; what stands on standard error is.
+	write(program, `echo fine; for word; do printf '<%s>' "$word" >&2; done`)
 	args := []string{"backup", "app", "--note", "month's end; 100% of it & more | ~ * #1"}
 	o := unit.Options{Program: program, Jobs: []unit.Timer{
-		{Name: "day", Args: args, Calendar: "5 4 1-7/2 JAN-mar fri-SUN"},
-		{Name: "last", Args: args, Calendar: "5 4 L * *"},
+		{Name: "day", Args: args, Calendar: must("5 4 1-7/2 JAN-mar fri-SUN")},
+		{Name: "last", Args: args, Calendar: must("5 4 L * *")},
+		{Name: "there", Args: args, Calendar: must("30 0 L * *"), Zone: "Europe/Berlin"},
 	}}
 	lines, err := unit.Crontab(o, true)
 	if err != nil {
@@ -179,20 +202,25 @@ func TestCrontabRuns(t *testing.T) {
 		command, _, _ = strings.Cut(command, "%")
 		command = strings.ReplaceAll(command, "\x00", "%")
 		for _, tomorrow := range []string{"01", "31"} {
-			write(filepath.Join(dir, "date"), `[ "$*" = '-d tomorrow +%d' ] && echo `+tomorrow)
+			zone := ""
+			if strings.HasPrefix(fields[0], "30 0") {
+				zone = "Europe/Berlin"
+			}
+			write(filepath.Join(dir, "date"), `[ "$TZ $*" = '`+zone+` -d tomorrow +%d' ] && echo `+tomorrow)
 			cmd := exec.Command("/bin/sh", "-c", command)
 			cmd.Env = []string{"PATH=" + dir + ":/bin"}
-			output, err := cmd.Output()
-			if err != nil {
+			var mailed bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &mailed, &mailed
+			if err := cmd.Run(); err != nil {
 				t.Errorf("%s: %v", command, err)
 			}
-			if skipped := strings.HasPrefix(fields[0], "5 4 28-31") && tomorrow != "01"; skipped && len(output) > 0 || !skipped && string(output) != want {
-				t.Errorf("when tomorrow is the %sth, %s\nruns with %s", tomorrow, command, output)
+			if skipped := strings.Contains(fields[0], " 28-31 ") && tomorrow != "01"; skipped && mailed.Len() > 0 || !skipped && mailed.String() != want {
+				t.Errorf("when tomorrow is the %sth, %s\nruns with %s", tomorrow, command, &mailed)
 			}
 		}
 		ran = append(ran, fields[0]+" "+fields[1])
 	}
-	if want := []string{"5 4 1-7/2 1-3 5-7 holdfast", "5 4 28-31 * * holdfast"}; !slices.Equal(ran, want) {
+	if want := []string{"5 4 1-7/2 1-3 5-7 holdfast", "5 4 28-31 * * holdfast", "30 0 28-31 * * holdfast"}; !slices.Equal(ran, want) {
 		t.Errorf("lines are for %q, want %q", ran, want)
 	}
 }
@@ -202,7 +230,6 @@ func TestSameTextAgain(t *testing.T) {
 	first := fmt.Sprint(all(t, o))
 	slices.Reverse(o.Write)
 	slices.Reverse(o.Read)
-	slices.Reverse(o.Groups)
 	if again := fmt.Sprint(all(t, o)); again != first {
 		t.Errorf("another order of folders makes\n%s\nfrom\n%s", again, first)
 	}
