@@ -32,8 +32,18 @@ func (j *judge) drills(job Job) {
 			Text: "the last drill could not test backup " + string(last.Backup), Hint: "its report names what is missing: docs/drill.md"})
 	}
 	for _, task := range job.Tasks {
+		j.unopened(job, task)
 		j.overdue(job, task)
 	}
+}
+
+// unopened judges a drill that could not even open a backup, of which there is no verdict but the record.
+func (j *judge) unopened(job Job, task Task) {
+	if !isDrill(task.Task) || task.Result != string(holdfast.CannotTest) || slices.ContainsFunc(job.Proofs, func(p Proof) bool { return !p.Time.Before(task.Attempt.Truncate(time.Second)) }) {
+		return
+	}
+	j.add(Finding{Alarm: DrillImpossible, Job: job.Name, What: string(task.Task), Since: task.Attempt,
+		Text: "the last drill " + drillName(task.Task) + " could not open anything to test", Hint: "does the identity open it? `" + drillCommand(job, task.Task) + "` says what is missing: docs/drill.md"})
 }
 
 // refuted is the newest failed drill that nothing made good since: a later one that passed, of the same backup or of a newer one. That an

@@ -1,6 +1,7 @@
 package health_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,13 @@ func TestDrillVerdicts(t *testing.T) {
 	untrusted := func(p health.Proof) health.Proof {
 		p.Trusted = false
 		return p
+	}
+	// tried sets the record of the last drill.
+	tried := func(ago time.Duration, result string) func(*health.State, *health.Job) {
+		return func(_ *health.State, job *health.Job) {
+			i := slices.IndexFunc(job.Tasks, func(t health.Task) bool { return t.Task == holdfast.TaskDrill })
+			job.Tasks[i].Attempt, job.Tasks[i].Result = at.Add(ago), result
+		}
 	}
 	failed, impossible, unsigned := []string{"drill_failed/app//"}, []string{"drill_impossible/app//"}, []string{"drill_impossible/app//verdict"}
 	bad := proof(-20*hour, -32*hour, holdfast.Failed, "main")
@@ -39,6 +47,16 @@ func TestDrillVerdicts(t *testing.T) {
 		}, []string{"store_down/app/away/"}},
 		{"could not test", drilled(proof(-hour, -8*hour, holdfast.CannotTest, "main")), impossible},
 		{"could not test, and then passed", drilled(proof(-2*hour, -8*hour, holdfast.CannotTest, "main"), proof(-hour, -8*hour, holdfast.Proven, "main")), nil},
+		{"could not open anything, of which there is a record alone", tried(-hour, "cannot-test"), []string{"drill_impossible/app//drill"}},
+		{"could not open anything, and then passed", func(s *health.State, job *health.Job) {
+			tried(-2*hour, "cannot-test")(s, job)
+			drilled(proof(-hour, -8*hour, holdfast.Proven, "main"))(s, job)
+		}, nil},
+		{"could not test, of which there is a record too", func(s *health.State, job *health.Job) {
+			tried(-hour, "cannot-test")(s, job)
+			drilled(proof(-hour, -8*hour, holdfast.CannotTest, "main"))(s, job)
+		}, impossible},
+		{"was refused", tried(-hour, "refused"), nil},
 		{"passed in the future", drilled(bad, proof(day, day, holdfast.Proven, "main")), []string{"drill_failed/app//", "clock_off/app//"}},
 		{"failed in the future", drilled(proof(day, -8*hour, holdfast.Failed, "main")), []string{"drill_failed/app//", "clock_off/app//"}},
 	} {

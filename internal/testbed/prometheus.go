@@ -16,7 +16,7 @@ import (
 // StartPrometheus starts a Prometheus server with a configuration, and returns its address. It ends with the test.
 func StartPrometheus(t testing.TB, config string) string {
 	t.Helper()
-	return startMonitor(t, "prometheus", config, func(program, config, data, address string) *exec.Cmd {
+	return startMonitor(t, "prometheus", "/-/ready", config, func(program, config, data, address string) *exec.Cmd {
 		return exec.Command(program, "--config.file="+config, "--storage.tsdb.path="+data, "--web.listen-address="+address, "--log.level=warn")
 	})
 }
@@ -24,14 +24,24 @@ func StartPrometheus(t testing.TB, config string) string {
 // StartAlertmanager starts an Alertmanager with a configuration, and returns its address. It ends with the test.
 func StartAlertmanager(t testing.TB, config string) string {
 	t.Helper()
-	return startMonitor(t, "prometheus-alertmanager", config, func(program, config, data, address string) *exec.Cmd {
+	return startMonitor(t, "prometheus-alertmanager", "/-/ready", config, func(program, config, data, address string) *exec.Cmd {
 		// Without a cluster it has no second port.
 		return exec.Command(program, "--config.file="+config, "--storage.path="+data, "--web.listen-address="+address, "--cluster.listen-address=", "--log.level=warn")
 	})
 }
 
-// startMonitor starts one of Debian's programs, which answer /-/ready alike.
-func startMonitor(t testing.TB, name, config string, command func(program, config, data, address string) *exec.Cmd) string {
+// StartNodeExporter starts a node_exporter that shows the .prom files of a folder and nothing else, and returns its address. It ends with
+// the test.
+func StartNodeExporter(t testing.TB, dir string) string {
+	t.Helper()
+	return startMonitor(t, "prometheus-node-exporter", "/metrics", "", func(program, _, _, address string) *exec.Cmd {
+		return exec.Command(program, "--collector.disable-defaults", "--web.disable-exporter-metrics", "--collector.textfile", "--collector.textfile.directory="+dir,
+			"--web.listen-address="+address, "--log.level=warn")
+	})
+}
+
+// startMonitor starts one of Debian's programs, and waits until it answers ready.
+func startMonitor(t testing.TB, name, ready, config string, command func(program, config, data, address string) *exec.Cmd) string {
 	t.Helper()
 	program, err := exec.LookPath(name)
 	if err != nil {
@@ -48,7 +58,7 @@ func startMonitor(t testing.TB, name, config string, command func(program, confi
 			break
 		}
 		m := &monitor{cmd: command(program, file, filepath.Join(dir, "data"), address), ended: make(chan struct{})}
-		if err = m.start(t.Context(), "http://"+address, log); err == nil {
+		if err = m.start(t.Context(), "http://"+address+ready, log); err == nil {
 			t.Cleanup(m.stop)
 			return "http://" + address
 		}
@@ -81,7 +91,7 @@ func (m *monitor) start(ctx context.Context, url, log string) error {
 	}()
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	if err := m.await(ctx, url+"/-/ready"); err != nil {
+	if err := m.await(ctx, url); err != nil {
 		m.stop()
 		return err
 	}
