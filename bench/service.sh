@@ -78,6 +78,12 @@ stop
 sed -nE 's/.*msg=started task=[^ ]*\/backup .* attempt=1 late=([0-9.]+)s.*/\1/p' "$work/busy.log" | tail -n +2 | sort -n |
   awk '{t[NR] = $1} END {printf "| due to started, %d runs of tiny backups, 8 workers: median, 99th percentile, most | %.1f s, %.1f s, %.1f s | under 2 s |\n", NR, t[int((NR + 1) / 2)], t[int(NR * 0.99)], t[NR]}'
 
+# When the row was made, and when a worker had it, by the queue's own times.
+for column in created_at attempted_at; do
+  sqlite3 "$work/busy/serve/queue.db" "SELECT (julianday($column) - julianday(json_extract(args, '\$.due'))) * 86400 FROM river_job WHERE attempt = 1" | tail -n +2 | sort -n |
+    awk -v what="$([[ $column == created_at ]] && echo "due to ready" || echo "due to fetched by a worker")" '{t[NR] = $1} END {printf "| %s, %d runs: median, 99th percentile, most | %.3f s, %.3f s, %.3f s | under 1 s |\n", what, NR, t[int((NR + 1) / 2)], t[int(NR * 0.99)], t[NR]}'
+done
+
 say '== a start with 10,000 runs of history'
 configuration old 10 2 "backup: \"$later * * *\""
 "$work/history" -state "$work/old" -count 10000 -jobs 10

@@ -24,7 +24,6 @@ import (
 	"holdfast/internal/daemon"
 	"holdfast/internal/health"
 	"holdfast/internal/journal"
-	"holdfast/internal/survey"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -117,10 +116,6 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	var records survey.Records
-	if err := a.eachRecord(cfg, records.Add); err != nil {
-		s.log.Error("the journal is not readable; what was missed is not made up for", "error", holdfast.Sentence(err))
-	}
 	password, err := cfg.Service.Queue.Password.Resolve(ctx)
 	if err != nil {
 		return fmt.Errorf("the queue's server: %w", err)
@@ -129,7 +124,7 @@ func (a *app) serve(ctx context.Context, s *server, cfg *config.Config) (err err
 		Dir: serveDir(cfg), Workers: cfg.Service.Workers, Now: a.Now, Run: s.run, Log: s.log,
 		Server: cfg.Service.Queue.Conn, Password: password, Queues: s.queues(cfg), WorkOnly: s.worker,
 		Beside: s.beside(cfg), Interrupted: s.interrupted, Changed: s.changed,
-		Seen: func(t daemon.Task) time.Time { return records.Task(t.Job, t.Task).Attempt },
+		Seen: s.seen(ctx, cfg),
 	})
 	if err != nil {
 		return err

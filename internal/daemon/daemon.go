@@ -33,7 +33,7 @@ type Service interface {
 // Options say how a daemon works. All but Beside, Seen, Interrupted and Changed must be given.
 type Options struct {
 	Dir     string // made with mode 0700; one daemon at a time works in it
-	Workers int    // runs at once, of each queue
+	Workers int    // runs at once, of all queues
 	// Server is the database that daemons on many machines share: a connection text of PostgreSQL, without a password. "": the queue is a
 	// file in Dir, for this daemon alone.
 	Server   string
@@ -73,6 +73,7 @@ type Daemon struct {
 	client rows
 	wake   chan struct{} // a new plan, or something ended
 	stops  chan struct{} // closed when nothing more is started
+	slots  chan struct{} // holds an element for each run: River counts those of each queue for itself
 
 	letting errgroup.Group // locks that are let go
 
@@ -107,7 +108,7 @@ func Open(ctx context.Context, opt Options) (*Daemon, error) {
 	opt.Now = func() time.Time { return now().Round(0) }
 	opt.Takeover = cmp.Or(opt.Takeover, takeover)
 	d := &Daemon{
-		opt: opt, lock: lock, wake: make(chan struct{}, 1), stops: make(chan struct{}),
+		opt: opt, lock: lock, wake: make(chan struct{}, 1), stops: make(chan struct{}), slots: make(chan struct{}, max(1, opt.Workers)),
 		tasks: map[string]*scheduled{}, running: map[string]Run{}, open: map[string]time.Time{}, blocked: map[string]bool{}, over: map[int64]over{},
 	}
 	if err := d.start(ctx); err != nil {

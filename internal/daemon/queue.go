@@ -40,6 +40,8 @@ const (
 	longest = 10 * 365 * 24 * time.Hour
 	// busyWait is how long a task waits for another one that it must not run beside.
 	busyWait = 15 * time.Second
+	// slotWait is how long a task waits that was fetched from one queue while runs of the others take all workers.
+	slotWait = 5 * time.Second
 
 	mostRows = 10_000
 )

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -363,4 +364,31 @@ func TestTaskThatIsGoneEverywhere(t *testing.T) {
 	becomes(t, "it is left out", func() bool { return pg.Value(t, "postgres", "SELECT state FROM river_job") == "cancelled" })
 	b.says("left out: the configuration has no such task any more", 1)
 	want(t, b.took())
+}
+
+// Of all queues together no more is run at once than there are workers.
+func TestOneWorkerOfTwoQueues(t *testing.T) {
+	pg := testbed.Postgres(t, 15, testbed.ServerOptions{})
+	due := time.Now().Add(-time.Hour)
+	tasks := fleetTasks(due)[:4]
+	for i := range tasks {
+		tasks[i].Queue = []string{"one", "two"}[i%2]
+	}
+	var running, most, ran atomic.Int32
+	member(t, pg.URL("postgres"), func(opt *daemon.Options) {
+		opt.Workers, opt.Queues = 1, []string{"one", "two"}
+		opt.Run = func(context.Context, daemon.Run) (daemon.Outcome, error) {
+			if n := running.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			defer running.Add(-1)
+			<-time.After(300 * time.Millisecond) // the work, which takes its time
+			ran.Add(1)
+			return daemon.Good, nil
+		}
+	}, tasks...)
+	becomes(t, "all four are done", func() bool { return ran.Load() == 4 })
+	if most.Load() != 1 {
+		t.Errorf("%d ran at once", most.Load())
+	}
 }

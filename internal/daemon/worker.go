@@ -59,6 +59,12 @@ func (w *worker) work(ctx context.Context, job *river.Job[work]) error {
 		d.waits(name, true)
 		return river.JobSnooze(busyWait)
 	}
+	select {
+	case d.slots <- struct{}{}:
+		defer func() { <-d.slots }()
+	default:
+		return river.JobSnooze(slotWait) // another machine may have one
+	}
 	grip, err := d.data.locks.try(ctx, d.exclusive(task, job.ID)...)
 	if err != nil {
 		log.Error("its lock cannot be had", "error", sentence(err))
