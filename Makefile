@@ -15,7 +15,7 @@ build: ## one static binary: bin/holdfast
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/holdfast ./cmd/holdfast
 
 # Root often has no Go: what a user built is installed as it is.
-install: ## the program, its manual pages and completions below PREFIX (/usr/local); DESTDIR for packages
+install: ## the program, its manual pages, completions and docs below PREFIX (/usr/local); DESTDIR for packages
 	@[[ -x $(BIN) ]] || { echo '$(BIN) is missing: run make build first, as the user that has Go'; exit 1; }
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/holdfast
 	$(BIN) man --dir $(DESTDIR)$(PREFIX)/share/man/man1
@@ -23,6 +23,9 @@ install: ## the program, its manual pages and completions below PREFIX (/usr/loc
 	$(BIN) completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/holdfast
 	$(BIN) completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_holdfast
 	$(BIN) completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/holdfast.fish
+	install -d $(DESTDIR)$(PREFIX)/share/doc/holdfast
+	cp -R docs/. $(DESTDIR)$(PREFIX)/share/doc/holdfast
+	chmod -R u=rwX,go=rX $(DESTDIR)$(PREFIX)/share/doc/holdfast
 
 check: ## formatting, vet, staticcheck, the laws of the tree; a minute
 	@unformatted=$$(gofmt -l .); [[ -z $$unformatted ]] || { echo "not gofmt'ed: $$unformatted"; exit 1; }

@@ -31,6 +31,8 @@ func TestInstall(t *testing.T) {
 		"usr/share/fish/vendor_completions.d/holdfast.fish": "# fish completion for holdfast",
 		"usr/share/man/man1/holdfast.1":                     ".nh",
 		"usr/share/man/man1/holdfast-key-check.1":           ".nh",
+		"usr/share/doc/holdfast/quickstart.md":              "# ",
+		"usr/share/doc/holdfast/runbooks/alerts/stale.md":   "# ",
 	} {
 		data, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ type Alarms struct {
 	Calm     time.Duration // how long something must be gone to count as ended
 	Quiet    []schedule.Window
 	Zone     *time.Location // of Quiet
+	Runbooks string         // address or path of the folder of the pages about alarms, without a slash at its end
 }
 
 // The kinds of channels.
@@ -86,6 +88,7 @@ func alarmsShape() *shape {
 		{name: "calm", form: formSpan, fallback: "15m", doc: "How long something must be gone to count as ended. What comes and goes is not told each time."},
 		{name: "quiet", form: formTexts, fallback: "none", example: `["0 22 * * * for 8h"]`, doc: "Quiet hours: warnings wait for their end, and what is critical does not."},
 		{name: "zone", form: formText, fallback: "service.zone", example: "Europe/Berlin", doc: "Time zone of the quiet hours."},
+		{name: "runbooks", form: formText, fallback: standard.Runbooks, example: "https://wiki.example/holdfast/", doc: "Address, or absolute path, of the folder that the pages of docs/runbooks/alerts are in: messages name them."},
 	}}
 }
 
@@ -153,7 +156,7 @@ func channelShapes() map[string]*shape {
 func newAlarms() Alarms {
 	return Alarms{
 		Size: 100 * health.DefaultSize, Duration: health.DefaultDuration, DiskDays: health.DefaultDiskDays, KeyDays: health.DefaultKeyDays,
-		Resend: alarm.DefaultResend, Calm: alarm.DefaultCalm,
+		Resend: alarm.DefaultResend, Calm: alarm.DefaultCalm, Runbooks: "docs/runbooks/alerts",
 	}
 }
 
@@ -167,6 +170,25 @@ func (r *reader) readAlarms(s *section, a *Alarms) {
 	s.span("calm", &a.Calm)
 	a.Quiet = s.windows("quiet")
 	s.zone("zone", true, &a.Zone)
+	s.one("runbooks", "text", func(text string, _ field) error {
+		a.Runbooks = strings.TrimRight(text, "/")
+		return checkFolder(text)
+	})
+}
+
+// checkFolder refuses what is neither the address nor the absolute path of a folder: a page's name is put behind it.
+func checkFolder(text string) error {
+	if filepath.IsAbs(text) {
+		return checkText(text)
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" || strings.ContainsAny(text, "?#"):
+		return errors.New("must be the address of a folder such as https://wiki.example/holdfast/, or an absolute path")
+	case u.User != nil:
+		return errors.New("holds a password, which every message would show; take it out")
+	}
+	return nil
 }
 
 func (r *reader) readChannel(e entry) (Channel, []located) {
@@ -292,6 +314,7 @@ func (s *settings) alarms(a Alarms) {
 		s.add("alarms.quiet", windowsText(a.Quiet))
 		s.add("alarms.zone", zoneName(a.Zone))
 	}
+	s.add("alarms.runbooks", a.Runbooks)
 }
 
 func (s *settings) channel(path string, c Channel) {

@@ -50,6 +50,20 @@ alarms: {size: 50, quiet: ["0 22 * * * for 8h"], zone: Europe/Berlin, resend: 2d
 	}
 }
 
+func TestRunbooks(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "docs/runbooks/alerts", "alarms: {runbooks: 'https://wiki.example/holdfast/'}": "https://wiki.example/holdfast",
+		"alarms: {runbooks: /usr/local/share/doc/holdfast/runbooks/alerts}": "/usr/local/share/doc/holdfast/runbooks/alerts",
+	} {
+		c, err := config.Parse("f.yaml", []byte("version: 1\n"+text+"\n"), noEnv, now)
+		if err != nil {
+			t.Error(err)
+		} else if c.Alarms.Runbooks != want {
+			t.Errorf("%q: the pages are in %q", text, c.Alarms.Runbooks)
+		}
+	}
+}
+
 func TestChannelMistakes(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"kind", "  a: {kind: pigeon}", `channels.a.kind: "pigeon" is not allowed`},
@@ -60,6 +74,10 @@ func TestChannelMistakes(t *testing.T) {
 		{"job", "  a: {kind: slack, url: {env: X}, jobs: [ap]}", `channels.a.jobs: unknown job "ap"; did you mean "app"?`},
 		{"task", "  a: {kind: kuma, url: {env: X}, tasks: [dril]}", `channels.a.tasks: "dril" is not allowed`},
 		{"server", "  a: {kind: ntfy, topic: {env: X}, server: ntfy.sh}", "channels.a.server: must be an address"},
+		{"pages nowhere", "  a: {kind: slack, url: {env: X}}\nalarms: {runbooks: docs/pages}", "alarms.runbooks: must be the address of a folder"},
+		{"pages of a query", "  a: {kind: slack, url: {env: X}}\nalarms: {runbooks: 'https://wiki.example/?page='}", "alarms.runbooks: must be the address of a folder"},
+		{"pages of another protocol", "  a: {kind: slack, url: {env: X}}\nalarms: {runbooks: 'ftp://wiki.example/pages'}", "alarms.runbooks: must be the address of a folder"},
+		{"pages with a password", "  a: {kind: slack, url: {env: X}}\nalarms: {runbooks: 'https://me:" + canary + "@wiki.example/'}", "alarms.runbooks: holds a password"},
 		{"key of another kind", "  a: {kind: kuma, url: {env: X}, alarms: [critical]}", `unknown key "alarms"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -371,6 +371,9 @@ func (p place) String() string {
 	return fmt.Sprintf("%s:%d:%d", p.where, p.line, p.column)
 }
 
+// flag reports whether the command line has it.
+func (p place) flag() bool { return p.line == 0 && strings.HasPrefix(p.where, "flag ") }
+
 // Mistake is one thing wrong with the configuration.
 type Mistake struct {
 	Where string // "holdfast.yaml:12:5", "environment HOLDFAST_LEVEL", "flag --level"

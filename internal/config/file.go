@@ -46,6 +46,7 @@ type draftJob struct {
 	sources    []located
 	store      located
 	mirrors    []located
+	stores     []string // store and mirrors by the file, whatever flags make of them for this once
 	keepStores []located
 	recipients []located
 	places     map[string]place // of what is checked later
@@ -340,6 +341,9 @@ func (r *reader) readJob(e entry, s *section) *draftJob {
 		j.store.at = s.placeOf("store")
 	}
 	j.mirrors = s.texts("mirrors", "names of stores")
+	for _, l := range append([]located{j.store}, j.mirrors...) {
+		j.stores = append(j.stores, l.text)
+	}
 	j.recipients = s.texts("recipients", "names of keys")
 	note := func(key string) { j.places[key] = s.placeOf(key) }
 	if s.choice("seal", (*string)(&j.Seal)) {

@@ -187,9 +187,11 @@ func ParseKeep(text string) (Keep, error) {
 
 // completeKeep looks up the stores that rules are for.
 func (r *reader) completeKeep(j *draftJob, path string) {
-	known := []string{j.Store.Name}
-	for _, mirror := range j.Mirrors {
-		known = append(known, mirror.Name)
+	known := slices.Clone(j.stores)
+	for _, store := range append([]Store{j.Store}, j.Mirrors...) {
+		if !slices.Contains(known, store.Name) {
+			known = append(known, store.Name)
+		}
 	}
 	for _, l := range j.keepStores {
 		if !slices.Contains(known, l.text) {
@@ -251,8 +253,8 @@ func (r *reader) completeMirrors(d *draft, j *draftJob, path string) {
 			}
 			slices.Sort(known)
 			r.fault(l.at, "%s.mirrors: unknown store %q; %s", path, l.text, allowed(l.text, known))
-		case store.Address() == j.Store.Address() && j.store.at.line == 0 && l.at.line > 0:
-			// A flag or a variable made a mirror the first store, for this once.
+		case store.Address() == j.Store.Address() && j.store.at.line == 0 && (l.at.line > 0 || j.store.at.flag() && !l.at.flag()):
+			// A flag or a variable made a mirror the first store, for this once: one of the file, or for a flag one of a variable.
 		case store.Name == j.Store.Name:
 			r.fault(l.at, "%s.mirrors: %q is the job's own store; a mirror is another one", path, l.text)
 		default:

@@ -95,12 +95,16 @@ func scheduleShape() *shape {
 	s := &shape{name: "schedule", doc: "When `holdfast serve`, or the timers of `holdfast install`, run what of a job. Each time is a cron expression of five fields, a word such as @hourly, @daily, @weekly, @monthly or @quarterly, or `never`. Without a schedule a job is run by hand."}
 	for _, task := range holdfast.Tasks() {
 		fallback, doc := taskDoc(task)
-		s.fields = append(s.fields, field{name: string(task), form: formText, fallback: fallback, example: `"0 2 * * *"`, doc: doc})
+		example, _ := defaultTime(task)
+		if task == holdfast.TaskBackup {
+			example = "0 2 * * *"
+		}
+		s.fields = append(s.fields, field{name: string(task), form: formText, fallback: fallback, example: quoteText(example), doc: doc})
 	}
 	s.fields = append(s.fields,
 		field{name: "host", form: formText, fallback: "any", example: "web1", doc: "The host (by its name in the configuration) that alone runs what needs the sources, where several machines share a queue."},
 		field{name: "zone", form: formText, fallback: "service.zone", example: "Europe/Berlin", doc: "Time zone of these times, by its name, or local for the server's."},
-		field{name: "jitter", form: formSpan, fallback: "0s", doc: "Everything is later by less than this, which must be shorter than the time between two of a task, so that many hosts do not all begin at once. For one time it is always the same."},
+		field{name: "jitter", form: formSpan, fallback: "0s", example: "10m", doc: "Everything is later by less than this, which must be shorter than the time between two of a task, so that many hosts do not all begin at once. For one time it is always the same."},
 		field{name: "windows", form: formTexts, fallback: "none", example: `["0 22 * * sat for 6h"]`, doc: "Maintenance windows of this job."},
 		field{name: "paused", form: formFlag, fallback: "false", doc: "Start nothing of this job. Its alarms go on."},
 	)
@@ -223,6 +227,19 @@ func (s *section) windows(name string) []schedule.Window {
 	return all
 }
 
+// The conditions of default times.
+const (
+	withMirrors = "mirrors"
+	withKeep    = "keep"
+)
+
+// defaultTime is when a task is due where a schedule does not say, and what a job must have for that; "" for nothing.
+func defaultTime(task holdfast.Task) (text, condition string) {
+	fallback, _ := taskDoc(task)
+	text, condition, _ = strings.Cut(fallback, ", with ")
+	return text, condition
+}
+
 // completeSchedule fills in what is due by default, once the job's stores are known.
 func (r *reader) completeSchedule(service Service, j *draftJob) {
 	s := &j.Schedule
@@ -236,9 +253,8 @@ func (r *reader) completeSchedule(service Service, j *draftJob) {
 		if _, given := s.Times[task]; given {
 			continue
 		}
-		fallback, _ := taskDoc(task)
-		text, condition, _ := strings.Cut(fallback, ", with ")
-		if condition == "mirrors" && len(j.Mirrors) == 0 || condition == "keep" && !j.Keep.Given {
+		text, condition := defaultTime(task)
+		if condition == withMirrors && len(j.mirrors) == 0 || condition == withKeep && !j.Keep.Given {
 			text = "never"
 		}
 		calendar, err := schedule.Parse(text)
@@ -256,7 +272,8 @@ func (r *reader) completeSchedule(service Service, j *draftJob) {
 			break
 		}
 	}
-	if len(j.Mirrors) == 0 {
+	// A mirror that a flag makes the first store, for this once, is in Mirrors no more.
+	if len(j.mirrors) == 0 {
 		for _, task := range []holdfast.Task{holdfast.TaskMirror, holdfast.TaskDrillCopy} {
 			if !s.Times[task].IsZero() {
 				r.fault(j.at, "jobs.%s.schedule.%s: the job has no mirrors; name one in mirrors, or leave this out", j.Name, task)

@@ -27,13 +27,15 @@ func Template(opt TemplateOptions) []byte {
 		job.Name = "default"
 	}
 	t.line(0, "# Configuration of holdfast. `holdfast config check` checks it, `holdfast config show` shows what is in effect.")
-	t.line(0, "# docs/configuration.md describes every key; lines that begin with # show defaults and examples.")
+	t.line(0, "# docs/configuration.md describes every key; lines that begin with # show defaults and examples. A block counts once the first # of")
+	t.line(0, "# each of its lines is taken away; a second one stands before what is to be looked at and changed first.")
 	t.line(0, "version: 1")
 	root := rootShape()
 	t.value(0, root, "host", opt.Host)
 	t.value(0, root, "state", opt.State)
 	t.value(0, root, "signer", opt.Signer)
 	t.line(0, "# log: {file: /var/log/holdfast.log}")
+	t.line(0, "# audit: {keep: 396d, syslog: auto}  # "+auditShape().doc)
 
 	t.heading("Who can open backups. The identities belonging to these recipients must not stay on this host.")
 	if len(job.Recipients) == 0 {
@@ -58,6 +60,11 @@ func Template(opt TemplateOptions) []byte {
 	for _, src := range job.Sources {
 		t.source(src)
 	}
+
+	t.heading("How `holdfast serve` works, what is worth telling, and who is told. What is due when is said with each job.")
+	t.block(0, rootShape(), "service", serviceShape(), nil)
+	t.block(0, rootShape(), "alarms", alarmsShape(), nil)
+	t.channels()
 
 	t.heading("Which sources go where, sealed to whom.")
 	t.line(0, "jobs:")
@@ -88,24 +95,89 @@ func (t *template) comment(depth int, of *shape, name string) {
 	if !known {
 		panic("config: the template names the key " + name + ", which is not in the table of " + of.name)
 	}
-	text := f.example
-	if text == "" {
-		text = f.fallback
-	}
-	switch f.form {
-	case formTexts, formPaths, formSections, formRoots:
-		if f.example == "" {
-			text = "[]"
-		}
-	}
-	line := "# " + name + ": " + text
-	if len(line) < commentColumn {
-		line += strings.Repeat(" ", commentColumn-len(line))
-	}
-	t.line(depth, line+"  # "+f.doc)
+	t.explain(depth, "# "+name+": "+f.sample(), f.doc)
+}
+
+// explain writes a key and, behind it, what it does.
+func (t *template) explain(depth int, line, doc string) {
+	t.line(depth, fmt.Sprintf("%-*s  # %s", commentColumn, line, doc))
 }
 
 const commentColumn = 34
+
+// sample is what a key could be.
+func (f field) sample() string {
+	switch {
+	case f.example != "":
+		return f.example
+	case f.form == formSection:
+		return f.shape.needs()
+	case f.form == formTexts, f.form == formPaths, f.form == formSections, f.form == formRoots:
+		return "[]"
+	}
+	return f.fallback
+}
+
+// needs is a section with what must be given.
+func (s *shape) needs() string {
+	var parts []string
+	for _, f := range s.fields {
+		if f.needed {
+			parts = append(parts, f.name+": "+f.sample())
+		}
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+// block writes a section as comments that can be taken in as they stand: what is the default, what must be given, and what values have. The
+// examples of its other keys, which are somebody else's, stand behind a second sign.
+func (t *template) block(depth int, in *shape, name string, of *shape, values map[string]string) {
+	about, known := in.field(name)
+	if !known {
+		panic("config: the template names the section " + name + ", which is not in the table of " + in.name)
+	}
+	t.explain(depth, "# "+name+":", about.doc)
+	t.settings(depth+1, of, values)
+}
+
+func (t *template) settings(depth int, of *shape, values map[string]string) {
+	for _, f := range of.fields {
+		sign, text := "# ", f.sample()
+		if value, given := values[f.name]; given {
+			text = value
+		} else if !f.needed && (f.example != "" || f.fallback == "") {
+			sign = "# # "
+		}
+		t.explain(depth, sign+f.name+": "+text, f.doc)
+	}
+}
+
+// channels writes one channel with all its keys, and what each other kind needs.
+func (t *template) channels() {
+	about, _ := rootShape().field("channels")
+	t.explain(0, "# channels:", about.doc)
+	for _, kind := range channelKinds() {
+		of := channelShapes()[kind]
+		if kind == ChannelMail {
+			t.explain(1, "# "+kind+":", of.doc)
+			t.settings(2, of, nil)
+			continue
+		}
+		t.explain(1, "# # "+kind+": "+of.needs(), of.doc)
+	}
+}
+
+// due are the times of a schedule that count once they are taken in. What needs mirrors or rules that the job has not stays an example.
+func due(job Job) map[string]string {
+	values := map[string]string{}
+	for _, task := range holdfast.Tasks() {
+		_, condition := defaultTime(task)
+		if f, _ := scheduleShape().field(string(task)); condition == "" || condition == withMirrors && len(job.Mirrors) > 0 {
+			values[f.name] = f.sample()
+		}
+	}
+	return values
+}
 
 // rest writes the keys of a shape that are not in done as comments.
 func (t *template) rest(depth int, of *shape, done ...string) {
@@ -243,11 +315,11 @@ func (t *template) job(job Job) {
 	}
 	t.rest(2, jobShape(), done...)
 	t.line(2, "# keep: {daily: 7, weekly: 4, monthly: 12, yearly: forever}  # "+keepShape().doc)
+	t.block(2, jobShape(), "schedule", scheduleShape(), due(job))
+	t.block(2, jobShape(), "objectives", objectivesShape(), map[string]string{"rpo": "24h", "rto": "4h"})
+	t.line(2, "# hooks: {backup: {before: [{run: [systemctl, stop, app]}], after: [{run: [systemctl, start, app]}]}}  # What is run around its backups and restores: docs/hooks.md")
 	if job.Drill.Scratch == "" && !job.Drill.AllowDiskScratch {
-		t.line(2, "# drill:")
-		for _, f := range drillShape().fields {
-			t.comment(3, drillShape(), f.name)
-		}
+		t.block(2, jobShape(), "drill", drillShape(), nil)
 		return
 	}
 	t.line(2, "drill:")

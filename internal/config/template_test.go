@@ -6,11 +6,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/jsonschema-go/jsonschema"
 	yaml "go.yaml.in/yaml/v4"
 
+	"holdfast"
 	"holdfast/internal/config"
 )
 
@@ -78,19 +80,21 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
-// comment takes the comment signs off what the template shows as defaults and examples.
-var comment = regexp.MustCompile(`(?m)^( +)# ([a-z_]+:.*)$`)
+// comment is a sign before what the template shows as a default or an example.
+var comment = regexp.MustCompile(`(?m)^( *)# ((?:# )?[a-z_]+:.*)$`)
 
 func TestTemplateCommentsAreTrue(t *testing.T) {
 	made := resolve(t, config.Inputs{NoFile: true, Flags: config.Flags{
-		Sources: []string{"postgres://app@/db", "sqlite:/srv/a.db", "files:/etc"}, To: "/srv/backups", Recipients: []string{recipient},
+		Sources: []string{"postgres://app@/db", "sqlite:/srv/a.db", "files:/etc"}, To: "/srv/backups", Mirrors: []string{"/mnt/copy"}, Recipients: []string{recipient}, Job: "app",
 	}})
 	job, err := made.Job("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := comment.ReplaceAll(config.Template(config.TemplateOptions{Job: job}), []byte("$1$2"))
-	text = []byte(strings.Replace(string(text), "      # seal: age", "      seal: age", 1))
+	text := config.Template(config.TemplateOptions{Job: job})
+	for range 2 { // an example stands behind two signs
+		text = comment.ReplaceAll(text, []byte("$1$2"))
+	}
 	read, err := config.Parse("holdfast.yaml", text, noEnv, now)
 	if err != nil {
 		t.Fatalf("%v in:\n%s", err, text)
@@ -103,6 +107,75 @@ func TestTemplateCommentsAreTrue(t *testing.T) {
 	}
 	if diff := cmp.Diff(job.Drill.Every, read.Jobs[0].Drill.Every); diff != "" {
 		t.Error(diff)
+	}
+	if got := len(read.Channels); got != 9 {
+		t.Errorf("%d kinds of channels are shown", got)
+	}
+}
+
+// TestTemplateBlocks takes each block in alone: it is good whatever the job has, and but for its new times says what holds anyway.
+func TestTemplateBlocks(t *testing.T) {
+	for name, flags := range map[string]config.Flags{
+		"files alone":      {Sources: []string{"files:/etc"}, To: "/srv/backups", Recipients: []string{recipient}},
+		"database, mirror": {Sources: []string{"postgres://app@/db"}, To: "/srv/backups", Mirrors: []string{"/mnt/copy"}, Recipients: []string{recipient}},
+	} {
+		sameSettings := cmp.Options{
+			cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }),
+			cmp.Comparer(func(a, b config.SecretRef) bool { return a.String() == b.String() }),
+		}
+		made := resolve(t, config.Inputs{NoFile: true, Flags: flags})
+		job, err := made.Job("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		job.Drill = config.Drill{}
+		text := string(config.Template(config.TemplateOptions{Host: "web1", Job: job}))
+		before, err := config.Parse("holdfast.yaml", []byte(text), noEnv, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for block, taken := range map[string]func(c *config.Config) bool{
+			"service":  func(c *config.Config) bool { return cmp.Equal(c.Service, before.Service, sameSettings) },
+			"alarms":   func(c *config.Config) bool { return cmp.Equal(c.Alarms, before.Alarms, sameSettings) },
+			"channels": func(c *config.Config) bool { return len(c.Channels) == 1 && c.Channels[0].Kind == config.ChannelMail },
+			"schedule": func(c *config.Config) bool {
+				s := c.Jobs[0].Schedule
+				copies := !s.Times[holdfast.TaskDrillCopy].IsZero()
+				return s.Times[holdfast.TaskBackup].String() == "0 2 * * *" && !s.Times[holdfast.TaskVerify].IsZero() && copies == (len(job.Mirrors) > 0) && s.Host == ""
+			},
+			"objectives": func(c *config.Config) bool { return c.Jobs[0].Objectives.RPO == 24*time.Hour },
+			"drill":      func(c *config.Config) bool { return cmp.Equal(c.Jobs[0].Drill, before.Jobs[0].Drill) },
+			"keep":       func(c *config.Config) bool { return c.Jobs[0].Keep.Given },
+			"hooks":      func(c *config.Config) bool { return len(c.Jobs[0].Hooks.Backup.After) == 1 },
+			"audit":      func(c *config.Config) bool { return cmp.Equal(c.Audit, before.Audit) },
+		} {
+			t.Run(name+"/"+block, func(t *testing.T) {
+				head := regexp.MustCompile(`(?m)^( *)# ` + block + `:(?: +#| \{).*\n(?: *# .*\n)*`)
+				at := head.FindStringSubmatchIndex(text)
+				if at == nil {
+					t.Fatalf("the template has no block %s:\n%s", block, text)
+				}
+				depth := at[3] - at[2]
+				lines := strings.SplitAfter(text[at[0]:at[1]], "\n")
+				for i, line := range lines {
+					if i > 0 && len(line)-len(strings.TrimLeft(line, " ")) <= depth {
+						break
+					}
+					lines[i] = comment.ReplaceAllString(line, "$1$2")
+				}
+				changed := text[:at[0]] + strings.Join(lines, "") + text[at[1]:]
+				read, err := config.Parse("holdfast.yaml", []byte(changed), noEnv, now)
+				if err != nil {
+					t.Fatalf("%v in:\n%s", err, changed)
+				}
+				if !taken(read) {
+					t.Errorf("it does not say what it should:\n%s", changed)
+				}
+				if err := checkSchema(t, []byte(changed)); err != nil {
+					t.Errorf("the schema refuses it: %v", err)
+				}
+			})
+		}
 	}
 }
 
