@@ -119,7 +119,7 @@ func failures() []failure {
 			},
 		},
 		{
-			// What is run before the backup took a second, and takes over a minute.
+			// What is run before the backup took no time, and takes over a minute.
 			alert: "HoldfastDuration", severity: "warning", about: "duration", later: true,
 			job: plainJob + ", schedule: DUE, hooks: {backup: {before: [{run: [HOOK], dir: DIR, timeout: 10m}]}}",
 			breaks: func(o *outage) {
@@ -442,7 +442,7 @@ func newOutage(t *testing.T, all []failure, told *sink) *outage {
 		"OLD", strings.TrimSpace(o.good(t, "key", "new", "-o", "old.txt").out), "TODAY", o.now.AddDate(0, 0, -1).Format(time.DateOnly),
 		"PAGER", o.secret(t, "pager", "http://"+o.pager.Addr()+"/pager"),
 		"AWAY", fmt.Sprintf("port: %s, user: %s, path: %q, key_file: %q, known_hosts: [%q]", o.line.Port(), server.User, server.Dir+"/store", server.KeyFile, known),
-		"HOOK", strconv.Quote(o.script(t, "hook", "sleep 1\n"+waiting)), "DIR", strconv.Quote(o.dir),
+		"HOOK", strconv.Quote(o.script(t, "hook", waiting)), "DIR", strconv.Quote(o.dir),
 		"DUE", fmt.Sprintf(`{backup: "%d %d * * *", verify: never, drill: never, drill_old: never, key_check: never}`, due.Minute(), due.Hour()),
 	).Replace(text))
 	for _, f := range all {

@@ -426,7 +426,7 @@ func (a *app) auditRebuildCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rebuild", Short: "Take the journal of this host from a store", Args: cobra.NoArgs,
 		Long: "Make the journal here what a store has of it, every signature checked: after the host was lost or set back. What is here is kept in a folder\n" +
-			"beside it. Which chain it is must be said where the store has several, or one of another host.",
+			"beside it. A store is refused while another one has more. Which chain it is must be said where the store has several, or one of another host.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.load(f.Flags, false)
 			if err != nil {
@@ -449,6 +449,9 @@ func (a *app) auditRebuild(ctx context.Context, cfg *config.Config, f *storeFlag
 	if chain, err = s.choose(chain, cfg.Host); err != nil {
 		return err
 	}
+	if err := a.hasMost(ctx, cfg, s, chain); err != nil {
+		return err
+	}
 	dir := filepath.Join(cfg.State, "journal")
 	n, aside, err := journal.Rebuild(ctx, s.Store, chain, journal.Options{Dir: dir, Host: cfg.Host, Version: a.Version, Now: a.Now}, keys)
 	if err != nil {
@@ -463,6 +466,39 @@ func (a *app) auditRebuild(ctx context.Context, cfg *config.Config, f *storeFlag
 	}
 	a.result("%s", line)
 	return nil
+}
+
+// hasMost refuses a store when another one that is configured has more of the chain: the journal would never again be what that one has.
+func (a *app) hasMost(ctx context.Context, cfg *config.Config, s chainStore, chain string) error {
+	most := s
+	for _, place := range cfg.Stores {
+		if place.Name == s.name {
+			continue
+		}
+		other, err := a.chainsIn(ctx, place)
+		if err != nil {
+			a.printer.warn(fmt.Sprintf("store %s may have more of the journal, and cannot be looked at: %s", place.Name, holdfast.Sentence(err)))
+			continue
+		}
+		if other.last(chain) > most.last(chain) {
+			most = other
+		}
+	}
+	if most.name == s.name {
+		return nil
+	}
+	return holdfast.WithHint(fmt.Errorf("%w: store %s has %d records of the chain, and store %s has %d", holdfast.ErrUsage, s.name, s.last(chain), most.name, most.last(chain)),
+		"rebuild from that one: --store "+most.name+"; if what it has more of is not to be believed, take it out of the configuration first")
+}
+
+// last is the number of the newest record of a chain; 0: the store has none.
+func (s chainStore) last(chain string) int64 {
+	for _, c := range s.chains {
+		if c.Chain == chain {
+			return c.Last
+		}
+	}
+	return 0
 }
 
 // choose is the chain that is named or, when none is, the only one, if it is that of this host.

@@ -131,11 +131,11 @@ func tellAll(ctx context.Context, all []teller, m notify.Message, wants func(tel
 }
 
 // alarmMessage is what is told of something that is due.
-func alarmMessage(host string, now time.Time, d alarm.Due) notify.Message {
-	f := d.Finding
+func alarmMessage(cfg *config.Config, now time.Time, d alarm.Due) notify.Message {
+	f, host := d.Finding, cfg.Host
 	m := notify.Message{
 		Kind: notify.Alarm, Severity: notify.Warning, Alarm: string(f.Alarm), Host: host, Job: string(f.Job), Store: f.Store, Key: f.Key(),
-		Since: f.Since, Time: now, Hint: f.Hint, Runbook: "docs/runbooks/alerts/" + string(f.Alarm) + ".md",
+		Since: f.Since, Time: now, Hint: f.Hint, Runbook: cfg.Alarms.Runbooks + "/" + string(f.Alarm) + ".md",
 	}
 	if f.Alarm.Severity() == health.Critical {
 		m.Severity = notify.Critical

@@ -138,6 +138,9 @@ func unshown(err error) error {
 	return errors.Join(left...)
 }
 
+// sameWish is how long a signal says the same as the one before it.
+const sameWish = time.Second / 2
+
 // withSignals ends the context at the first SIGINT or SIGTERM, so that the run cleans up; the second one ends the
 // process at once, as if nothing was listening.
 func (a *app) withSignals() (context.Context, func()) {
@@ -153,13 +156,18 @@ func (a *app) withSignals() (context.Context, func()) {
 		case <-done:
 			return
 		}
-		signal.Stop(signals)
 		// Whoever read what is printed may be gone, and cleaning up goes on.
 		signal.Ignore(syscall.SIGPIPE)
 		if !a.serves.Load() {
 			fmt.Fprintln(a.Err, "holdfast: interrupted, cleaning up (once more to end at once)")
 		}
 		cancel(holdfast.ErrInterrupted)
+		// The kernel tells of a parent's death once for each of its threads, within milliseconds (prctl(2), PR_SET_PDEATHSIG).
+		select {
+		case <-time.After(sameWish):
+		case <-done:
+		}
+		signal.Stop(signals)
 	}()
 	return ctx, func() {
 		signal.Stop(signals)

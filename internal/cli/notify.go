@@ -57,8 +57,12 @@ func (a *app) notifyTestCommand() *cobra.Command {
 	}
 }
 
+func testMessage(cfg *config.Config, now time.Time) notify.Message {
+	return notify.Message{Kind: notify.Test, Severity: notify.Info, Host: cfg.Host, Time: now, Title: cfg.Host + ": this is a test", Text: "If you can read this, alarms of holdfast on " + cfg.Host + " reach you."}
+}
+
 func (a *app) notifyTest(ctx context.Context, cfg *config.Config) error {
-	m := notify.Message{Kind: notify.Test, Severity: notify.Info, Host: cfg.Host, Time: a.Now(), Title: cfg.Host + ": this is a test", Text: "If you can read this, alarms of holdfast on " + cfg.Host + " reach you."}
+	m := testMessage(cfg, a.Now())
 	var problems []error
 	for _, t := range tellers(ctx, cfg) {
 		err := t.err
@@ -134,8 +138,14 @@ func limitsOf(cfg *config.Config) health.Limits {
 // alarmFile is what is remembered of alarms between two looks.
 type alarmFile struct {
 	path     string
-	Book     alarm.Book                `json:"book"`
-	Channels map[string]health.Channel `json:"channels"` // those that fail
+	Book     alarm.Book         `json:"book"`
+	Channels map[string]failing `json:"channels"`
+}
+
+// failing is a channel that does not take messages.
+type failing struct {
+	health.Channel
+	Next time.Time // when it is tried again
 }
 
 // openAlarms reads what was told. What cannot be read is begun anew: then something is told twice, and nothing is kept back.
@@ -150,7 +160,7 @@ func (a *app) openAlarms(cfg *config.Config) *alarmFile {
 		f = &alarmFile{path: f.path}
 	}
 	if f.Channels == nil {
-		f.Channels = map[string]health.Channel{}
+		f.Channels = map[string]failing{}
 	}
 	return f
 }
@@ -172,7 +182,7 @@ func (f *alarmFile) channels(cfg *config.Config) []health.Channel {
 	var all []health.Channel
 	for _, c := range cfg.Channels {
 		if !c.Beats() {
-			known := f.Channels[c.Name]
+			known := f.Channels[c.Name].Channel
 			known.Name = c.Name
 			all = append(all, known)
 		}
@@ -183,7 +193,7 @@ func (f *alarmFile) channels(cfg *config.Config) []health.Channel {
 // judge adds what is remembered of channels to a state, and judges it.
 func (f *alarmFile) judge(cfg *config.Config, state *health.State) []health.Finding {
 	// Nobody would ever hear whether one takes messages again that was taken out.
-	maps.DeleteFunc(f.Channels, func(name string, _ health.Channel) bool {
+	maps.DeleteFunc(f.Channels, func(name string, _ failing) bool {
 		return !slices.ContainsFunc(cfg.Channels, func(c config.Channel) bool { return c.Name == name })
 	})
 	state.Service.Channels = f.channels(cfg)
@@ -202,11 +212,35 @@ func (f *alarmFile) heard(all []teller, result sent, wants func(teller) bool, no
 			continue
 		}
 		c := f.Channels[t.Name]
+		c.Next = now.Add(retryEvery)
+		if errors.Is(err, notify.ErrPartly) {
+			c.Next = now.Add(retryPartly) // whoever does hear of it need not hear of each try
+		}
 		if c.Since.IsZero() {
 			c.Since = now
 		}
 		c.Name, c.Failed = t.Name, holdfast.Sentence(err)
 		f.Channels[t.Name] = c
+	}
+}
+
+const (
+	// retryEvery is how often a channel is tried that fails, and retryPartly how often one that some people do hear of.
+	retryEvery  = time.Hour
+	retryPartly = 24 * time.Hour
+)
+
+// retry sends a test to each channel that failed a while ago: else only another alarm would show that it takes messages again.
+func (f *alarmFile) retry(ctx context.Context, cfg *config.Config, all []teller, now time.Time) {
+	// A time far ahead was noted by a clock that was wrong.
+	wants := func(t teller) bool {
+		c := f.Channels[t.Name]
+		return c.Failed != "" && (!now.Before(c.Next) || c.Next.Sub(now) > retryPartly)
+	}
+	m := testMessage(cfg, now)
+	m.Text += " Through this channel they did not for a while; what lasts is told again."
+	if result := tellAll(ctx, all, m, wants); ctx.Err() == nil {
+		f.heard(all, result, wants, now)
 	}
 }
 
@@ -237,9 +271,11 @@ func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFil
 	policy := alarm.Policy{Resend: cfg.Alarms.Resend, Calm: cfg.Alarms.Calm, Quiet: quiet(cfg, now)}
 	var problems []error
 	refused := map[string]int{} // how many messages in a row, by channel
+	unheard := map[string]int{} // how many alarms that reached nobody, by channel
+	why := map[string]error{}   // of the first of them
 	for _, due := range book.Book.Look(now, findings, policy) {
 		wants := wantsAlarm(due.Finding)
-		result := tellAll(ctx, all, alarmMessage(cfg.Host, now, due), wants)
+		result := tellAll(ctx, all, alarmMessage(cfg, now, due), wants)
 		if result.took > 0 {
 			book.Book.Took(due, now)
 		}
@@ -265,10 +301,22 @@ func (a *app) tellAlarms(ctx context.Context, cfg *config.Config, book *alarmFil
 		case len(result.failed) == 0: // nobody wants to know of it
 			book.Book.Took(due, now)
 		default:
-			for _, name := range slices.Sorted(maps.Keys(result.failed)) {
-				problems = append(problems, holdfast.WithHint(fmt.Errorf("%w: channel %s: %s", errUnheard, name, holdfast.Sentence(result.failed[name])), holdfast.Hint(result.failed[name])))
+			for name, err := range result.failed {
+				if unheard[name]++; unheard[name] == 1 {
+					why[name] = err
+				}
 			}
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(unheard)) {
+		text := fmt.Sprintf("channel %s: %s", name, holdfast.Sentence(why[name]))
+		if more := unheard[name] - 1; more > 0 {
+			text += fmt.Sprintf(" (and %d more)", more)
+		}
+		problems = append(problems, holdfast.WithHint(fmt.Errorf("%w: %s", errUnheard, text), holdfast.Hint(why[name])))
+	}
+	if !policy.Quiet {
+		book.retry(ctx, cfg, all, now)
 	}
 	return errors.Join(errors.Join(problems...), book.save())
 }

@@ -15,11 +15,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"holdfast"
 	"holdfast/internal/daemon"
 	"holdfast/internal/health"
 	"holdfast/internal/metrics"
+	"holdfast/internal/notify"
 )
 
 // inbox is a service that messages are sent to.
@@ -110,6 +112,67 @@ func TestTellingIsCutOff(t *testing.T) {
 	}
 	if got := hook.took(); !slices.Equal(got, []string{"key_due", "stale"}) {
 		t.Errorf("it told %q", got)
+	}
+}
+
+// TestFailingChannelIsTriedAgain: one that failed is tried once an hour with a test, and what it takes ends its alarm, whatever else there is to
+// tell. One that some people do hear of is tried once a day.
+func TestFailingChannelIsTriedAgain(t *testing.T) {
+	hook := newInbox(t)
+	d := newDesk(t, localStore+oneJob+hook.channels("hook"), hook.env())
+	now := noon
+	d.Now = func() time.Time { return now }
+	refuses := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTeapot) }
+	look := func(pass time.Duration, findings []health.Finding, sent int, fails bool) {
+		t.Helper()
+		now = now.Add(pass)
+		book := d.openAlarms(d.cfg)
+		if err := d.tellAlarms(t.Context(), d.cfg, book, findings); err != nil && !errors.Is(err, errUnheard) {
+			t.Error(err)
+		}
+		if got := hook.took(); len(got) != sent {
+			t.Errorf("at %s it sent %q", now, got)
+		}
+		if failed := d.openAlarms(d.cfg).Channels["hook"].Failed != ""; failed != fails {
+			t.Errorf("at %s it fails: %v", now, failed)
+		}
+	}
+	hook.answer = refuses
+	look(0, []health.Finding{{Alarm: health.Stale, Job: "app", Text: "old", Hint: "do"}}, 1, true)
+	look(59*time.Minute, nil, 0, true)
+	look(time.Minute, nil, 1, true)
+	hook.answer = nil
+	look(59*time.Minute, nil, 0, true)
+	look(time.Minute, nil, 1, false)
+	look(2*time.Hour, nil, 0, false)
+	// A clock that was wrong for a while holds back nothing for long.
+	hook.answer = refuses
+	now = now.AddDate(1, 0, 0)
+	look(0, []health.Finding{{Alarm: health.Stale, Job: "app", Text: "old", Hint: "do"}}, 1, true)
+	now = now.AddDate(-1, 0, 0)
+	look(0, nil, 1, true)
+
+	book := d.openAlarms(d.cfg)
+	all := tellers(t.Context(), d.cfg)
+	book.heard(all, sent{took: 1, failed: map[string]error{"hook": fmt.Errorf("%w: one address was refused", notify.ErrPartly)}}, func(teller) bool { return true }, now)
+	if next := book.Channels["hook"].Next; !next.Equal(now.Add(24 * time.Hour)) {
+		t.Errorf("what some hear of is tried again at %s", next)
+	}
+}
+
+// TestUnheardIsOneLine: of many alarms that reached nobody each channel is named once, with how many there are.
+func TestUnheardIsOneLine(t *testing.T) {
+	hook := newInbox(t)
+	hook.answer = func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTeapot) }
+	d := newDesk(t, localStore+oneJob+hook.channels("hook"), hook.env())
+	var findings []health.Finding
+	for n := range 20 {
+		findings = append(findings, health.Finding{Alarm: health.Stale, Job: holdfast.JobName(fmt.Sprintf("app%d", n)), Text: "old", Hint: "do"})
+	}
+	err := d.tellAlarms(t.Context(), d.cfg, d.openAlarms(d.cfg), findings)
+	text := holdfast.Sentence(err)
+	if !errors.Is(err, errUnheard) || strings.Contains(text, "\n") || !strings.HasPrefix(text, "an alarm reached nobody: channel hook: ") || !strings.HasSuffix(text, " (and 19 more)") {
+		t.Errorf("it says %q", text)
 	}
 }
 

@@ -200,8 +200,12 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 		return review.Unseen()
 	}
 	deleted := map[string]int{}
+	failed := map[string]error{} // by the store
 	pruneErr := engine.Prune(ctx, review, func(d engine.Deletion) {
-		if d.Err == nil && !d.Held && !d.Pinned {
+		switch {
+		case d.Err != nil:
+			failed[d.Store] = d.Err
+		case !d.Held && !d.Pinned:
 			deleted[d.Store]++
 		}
 		a.showDeletion(job, d)
@@ -226,7 +230,7 @@ func (a *app) prune(ctx context.Context, cfg *config.Config, job config.Job, f *
 		switch {
 		case s.Open():
 			a.result("store %s of job %s: %d backups deleted", s.Name, job.Name, deleted[s.Name])
-			a.note(cfg, journal.PruneDone, nil, func(r *journal.Record) {
+			a.note(cfg, journal.PruneDone, failed[s.Name], func(r *journal.Record) {
 				r.Job, r.Store, r.Reason = job.Name, s.Name, f.reason
 				r.Figures = withSeconds(map[string]float64{"deleted": float64(deleted[s.Name]), "kept": float64(len(s.Decisions) - deleted[s.Name])}, a.Now().Sub(began))
 			})

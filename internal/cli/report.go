@@ -91,7 +91,7 @@ func (a *app) month(ctx context.Context, cfg *config.Config, f *storeFlags, from
 	m := report.Month{From: from, Until: from.AddDate(0, 1, 0), Host: cfg.Host, Made: a.Now(), Version: a.Version, Unseen: []string{}}
 	tally := &monthTally{month: &m, last: map[holdfast.JobName]time.Time{}, limits: limitsOf(cfg), cfg: cfg}
 	for _, job := range cfg.Jobs {
-		m.Jobs = append(m.Jobs, report.NewMonthJob(job.Name, job.Objectives.RTO))
+		m.Jobs = append(m.Jobs, report.NewMonthJob(job.Name, job.Objectives.RPO, job.Objectives.RTO))
 	}
 	records, err := a.allRecords(ctx, cfg, f, &m)
 	if err != nil {
@@ -166,7 +166,7 @@ type monthTally struct {
 func (t *monthTally) job(name holdfast.JobName) *report.MonthJob {
 	at := slices.IndexFunc(t.month.Jobs, func(j report.MonthJob) bool { return j.Name == name })
 	if at < 0 {
-		t.month.Jobs = append(t.month.Jobs, report.NewMonthJob(name, 0))
+		t.month.Jobs = append(t.month.Jobs, report.NewMonthJob(name, 0, 0))
 		at = len(t.month.Jobs) - 1
 	}
 	return &t.month.Jobs[at]
@@ -219,12 +219,23 @@ func (t *monthTally) add(r journal.Record) {
 		job.Blocked++
 	case journal.Drilled:
 		job.Drills = append(job.Drills, report.MonthDrill{
-			Time: r.Time.In(t.month.From.Location()), Host: r.Who.Host, Backup: r.Backup, Verdict: holdfast.Verdict(r.Result), Compared: int(r.Figures["compared"]),
+			Time: r.Time.In(t.month.From.Location()), Host: r.Who.Host, Backup: r.Backup, Verdict: verdictOf(r.Result), Compared: int(r.Figures["compared"]),
 			Differ: int(r.Figures["differences"]), RTO: report.Seconds(r.Figures["rto_seconds"] * float64(time.Second)),
 		})
 	case journal.Restored, journal.Decrypted, journal.EmergencyAccess, journal.Linked, journal.Shown:
 		job.Restores = append(job.Restores, report.MonthRestore{Time: r.Time.In(t.month.From.Location()), Event: string(r.Event), Who: r.Who.User + "@" + r.Who.Host, Backup: r.Backup, Result: r.Result, Reason: r.Reason})
 	}
+}
+
+// verdictOf is the verdict of a drill that is recorded with a result. One that came to none could not test.
+func verdictOf(result string) holdfast.Verdict {
+	switch result {
+	case string(holdfast.Proven):
+		return holdfast.Proven
+	case resultOf(holdfast.ErrDifference):
+		return holdfast.Failed
+	}
+	return holdfast.CannotTest
 }
 
 // good takes in a complete backup, and the gap before it.
@@ -245,9 +256,9 @@ func (t *monthTally) gap(name holdfast.JobName, from, until time.Time) {
 	if most := job.Schedule.Kind(from); most != "" {
 		interval = job.Schedule.Gap(most, from)
 	}
-	if interval > 0 && until.Sub(from) > interval+t.limits.GraceFor(interval) {
+	long := until.Sub(from)
+	if mj := t.job(name); interval > 0 && long > interval+t.limits.GraceFor(interval) || mj.PromisedRPO.Exceeded(long) {
 		zone := t.month.From.Location()
-		mj := t.job(name)
 		mj.Gaps = append(mj.Gaps, report.Gap{From: from.In(zone), Until: until.In(zone)})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -44,7 +45,7 @@ func (s *server) beside(cfg *config.Config) []daemon.Service {
 	return parts
 }
 
-// reporter writes for other commands what the service does, whenever that changes.
+// reporter writes for other commands what the service does: whenever that changes and, so that they know that it still does, every tellEvery.
 type reporter struct{ *server }
 
 // Run writes until ctx is cancelled.
@@ -59,17 +60,22 @@ func (r *reporter) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.wake:
+		case <-time.After(tellEvery):
 		}
 	}
 }
 
+// write removes what it cannot write anew, which needs no room: nobody is to believe what was so before.
 func (r *reporter) write() error {
-	cfg := r.config()
+	path := serviceFileOf(r.config())
 	data, err := json.Marshal(r.serviceFile())
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(serviceFileOf(cfg), data, 0o600)
+	if err = durable.WriteFile(path, data, 0o600); err != nil {
+		_ = os.Remove(path) // one that stays is soon too old
+	}
+	return err
 }
 
 func (s *server) serviceFile() serviceFile {

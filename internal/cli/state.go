@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -361,6 +362,28 @@ type serviceFile struct {
 
 func serviceFileOf(cfg *config.Config) string { return filepath.Join(serveDir(cfg), "status.json") }
 
+const (
+	// tellEvery is how often a service tells what it does, at the least.
+	tellEvery = 5 * time.Minute
+	// tellLate is after how long what it told counts no more, and tellFirst how long it may need to tell anything.
+	tellLate  = 3 * tellEvery
+	tellFirst = time.Minute
+)
+
+// silent says that a service that runs tells nothing; "" when it does.
+func silent(cfg *config.Config) string {
+	late, file := tellLate, serviceFileOf(cfg)
+	info, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		late, file = tellFirst, filepath.Join(serveDir(cfg), "lock")
+		info, err = os.Stat(file)
+	}
+	if err != nil || time.Since(info.ModTime()) <= late {
+		return ""
+	}
+	return "what the service does is not known: it cannot write status.json in " + serveDir(cfg)
+}
+
 // loadService reads what the service tells; nil when none runs. What cannot be read is warned of: nothing else depends on it.
 func (a *app) loadService(cfg *config.Config) *serviceFile {
 	holds, err := daemon.Holds(serveDir(cfg))
@@ -378,6 +401,7 @@ func (a *app) loadService(cfg *config.Config) *serviceFile {
 		case err == nil:
 			err = json.Unmarshal(data, f)
 		}
+		f.Trouble = cmp.Or(f.Trouble, silent(cfg))
 	}
 	if err != nil {
 		a.printer.warn("what the service does is not known: " + holdfast.Sentence(err))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"holdfast"
 	"holdfast/internal/archive"
 	"holdfast/internal/config"
+	"holdfast/internal/daemon"
 	"holdfast/internal/health"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
@@ -179,6 +181,41 @@ func TestServiceFileIsGarbage(t *testing.T) {
 	}
 	if state, err := d.stateOf(t.Context(), d.cfg, nil, &lookout{}, f); err != nil || len(state.Jobs) != 1 {
 		t.Errorf("%v: %+v", err, state)
+	}
+}
+
+// TestServiceIsSilent: a service that told nothing for a while, or nothing at all, is in trouble; one that has just begun is not.
+func TestServiceIsSilent(t *testing.T) {
+	d := newDesk(t, localStore+oneJob)
+	running, err := daemon.Open(t.Context(), daemon.Options{Dir: serveDir(d.cfg), Workers: 1, Now: d.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer running.Close()
+	told, lock := serviceFileOf(d.cfg), serveDir(d.cfg)+"/lock"
+	for _, c := range []struct {
+		what, file string
+		age        time.Duration
+		text       string
+		trouble    string
+	}{
+		{"it has just begun", lock, 0, "", ""},
+		{"it never told anything", lock, 2 * time.Minute, "", "what the service does is not known: "},
+		{"it told a while ago", told, 14 * time.Minute, "{}", ""},
+		{"it told long ago", told, 16 * time.Minute, "{}", "what the service does is not known: "},
+		{"it told of its trouble long ago", told, 16 * time.Minute, `{"queue_problem":"disk is full"}`, "disk is full"},
+	} {
+		if c.text != "" {
+			write(t, told, c.text, 0o600)
+		}
+		at := time.Now().Add(-c.age)
+		if err := os.Chtimes(c.file, at, at); err != nil {
+			t.Fatal(err)
+		}
+		f := d.loadService(d.cfg)
+		if f == nil || !strings.HasPrefix(f.Trouble, c.trouble) || (f.Trouble == "") != (c.trouble == "") {
+			t.Errorf("%s: %+v", c.what, f)
+		}
 	}
 }
 

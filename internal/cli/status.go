@@ -20,9 +20,9 @@ func (a *app) statusCommand() *cobra.Command {
 	var f storeFlags
 	cmd := &cobra.Command{
 		Use: "status [JOB]", Short: "Say in one sentence how things stand, and then per job", Args: cobra.MaximumNArgs(1),
-		Long: "Look at every store of every job, at the journal and at the schedule, and say what is wrong, the worst first: then for each job when it\n" +
-			"was last backed up, when that was copied to another store, when it was last proven by a drill and how long that took, and when the next\n" +
-			"backup is due. It only reads, needs no identity, and believes no drill whose signature does not hold.\n\n" +
+		Long: "Look at every store of every job, at the journal and at the schedule, and say what is wrong, the worst first: then for each job, and for\n" +
+			"each of its sources where it has several, when it was last backed up, when that was copied to another store, when it was last proven by a\n" +
+			"drill and how long that took; and when the next backup is due. It only reads, needs no identity, and believes no drill whose signature does not hold.\n\n" +
 			"The exit code is 0 when nothing is wrong, 3 when something needs attention within days, and 1 when it does today.",
 		Example: "  holdfast status\n  holdfast status --json | jq -r '.findings[].text'",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -113,26 +113,61 @@ func (a *app) showState(state health.State, findings []health.Finding) error {
 		}
 	}
 	fmt.Fprintln(a.Out)
-	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "JOB\tLAST GOOD\tOFF-SITE\tPROVEN\tRTO\tSIZE\tNEXT BACKUP (UTC)\tNEXT DRILL\tNOW")
 	for _, job := range state.Jobs {
 		fmt.Fprintln(w, strings.Join(jobRow(job, state.At), "\t"))
+		if sources := job.Sources(state.At); len(sources) > 1 {
+			for _, src := range sources {
+				fmt.Fprintln(w, strings.Join(sourceRow(src, job, state.At), "\t"))
+			}
+		}
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for line := range strings.Lines(table.String()) {
+		fmt.Fprintln(a.Out, strings.TrimRight(line, " \n"))
 	}
 	a.showService(state)
 	return nil
 }
 
-func jobRow(job health.Job, now time.Time) []string {
-	ago := func(t time.Time) string {
+func agoAt(now time.Time) func(time.Time) string {
+	return func(t time.Time) string {
 		if t.IsZero() {
 			return "never"
 		}
 		return health.Span(now.Sub(t)) + " ago"
 	}
-	good, size := "never", "-"
+}
+
+// offSiteOf says when what a mirror has was made.
+func offSiteOf(job health.Job, newest, now time.Time) string {
+	switch {
+	case len(job.Places) < 2:
+		return "no mirror"
+	case newest.IsZero() && job.Down():
+		return "unknown"
+	}
+	return agoAt(now)(newest)
+}
+
+// sourceRow is the row of one source, below that of its job.
+func sourceRow(src health.Source, job health.Job, now time.Time) []string {
+	ago, rto, size := agoAt(now), "-", "-"
+	if src.RTO > 0 {
+		rto = health.Span(src.RTO)
+	}
+	if !src.Good.IsZero() {
+		size = report.Size(src.Stored)
+	}
+	return []string{"  " + string(src.Name), ago(src.Good), offSiteOf(job, src.OffSite, now), ago(src.Proven), rto, size, "", "", ""}
+}
+
+func jobRow(job health.Job, now time.Time) []string {
+	ago, good, size := agoAt(now), "never", "-"
 	if newest, some := job.Newest(); some {
 		size = report.Size(newest.Stored)
 	}
@@ -140,12 +175,6 @@ func jobRow(job health.Job, now time.Time) []string {
 		good = ago(last)
 		if job.RPO > 0 {
 			good += ", of " + health.Span(job.RPO)
-		}
-	}
-	offSite := "no mirror"
-	if len(job.Places) > 1 {
-		if offSite = ago(job.OffSite()); job.OffSite().IsZero() && job.Down() {
-			offSite = "unknown"
 		}
 	}
 	proven, rto := "never", "-"
@@ -175,7 +204,7 @@ func jobRow(job health.Job, now time.Time) []string {
 			doing = string(t.Task) + " since " + health.Span(now.Sub(t.Since))
 		}
 	}
-	return []string{string(job.Name), good, offSite, proven, rto, size, next, drill, doing}
+	return []string{string(job.Name), good, offSiteOf(job, job.OffSite(), now), proven, rto, size, next, drill, doing}
 }
 
 func (a *app) showService(state health.State) {
@@ -233,13 +262,16 @@ func jobJSON(job health.Job, now time.Time, at func(time.Time) any) map[string]a
 	if proof, is := job.Drilled(); is {
 		fields["drilled"] = map[string]any{"time": at(proof.Time), "backup": proof.Backup, "verdict": proof.Verdict, "believed": proof.Trusted}
 	}
-	tasks, places := []map[string]any{}, []map[string]any{}
+	tasks, places, sources := []map[string]any{}, []map[string]any{}, []map[string]any{}
+	for _, src := range job.Sources(now) {
+		sources = append(sources, map[string]any{"source": src.Name, "last_good": at(src.Good), "stored": src.Stored, "off_site": at(src.OffSite), "proven": at(src.Proven), "rto_seconds": src.RTO.Seconds()})
+	}
 	for _, t := range job.Tasks {
 		tasks = append(tasks, map[string]any{"task": t.Task, "attempt": at(t.Attempt), "success": at(t.Success), "result": t.Result, "seconds": t.Took.Seconds(), "next": at(t.Next), "interval_seconds": t.Interval.Seconds(), "running_since": at(t.Since)})
 	}
 	for _, p := range job.Places {
 		places = append(places, map[string]any{"store": p.Store, "down": p.Down, "copies": p.Copies, "newest": at(p.Newest), "damaged": p.Damaged, "verified": at(p.Verified), "pruned": at(p.Pruned), "blocked": p.Blocked})
 	}
-	fields["tasks"], fields["stores"] = tasks, places
+	fields["tasks"], fields["stores"], fields["sources"] = tasks, places, sources
 	return fields
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,7 +58,7 @@ func (a *app) watchCommand() *cobra.Command {
 				if len(state.Stores) == 0 {
 					return err
 				}
-				findings := health.Judge(state, limitsOf(cfg))
+				findings := elsewhere(health.Judge(state, limitsOf(cfg)))
 				return errors.Join(a.showState(state, findings), stateError(findings), err)
 			}
 			return w.run(cmd.Context())
@@ -153,7 +154,7 @@ func (w *watchman) lookAndTell(ctx context.Context) (err error) {
 	if w.book == nil {
 		w.book = w.app.openAlarms(w.cfg)
 	}
-	findings := w.book.judge(w.cfg, &state)
+	findings := elsewhere(w.book.judge(w.cfg, &state))
 	err = errors.Join(err, w.app.tellAlarms(ctx, w.cfg, w.book, findings))
 	if text := health.Sentence(state, findings); text != w.said {
 		w.said = text
@@ -182,16 +183,13 @@ func (w *watchman) look(ctx context.Context) (health.State, error) {
 	if len(state.Jobs) == 0 && len(found.Down) == 0 {
 		return state, errors.Join(holdfast.WithHint(fmt.Errorf("%w: no store holds any backup", holdfast.ErrIncomplete), "name the right store"), err)
 	}
-	known.add(state.Jobs)
-	if err == nil {
-		err = w.remember(known, before)
-	}
 	for i := range state.Jobs {
 		job := &state.Jobs[i]
 		w.trails.complete(job)
+		gap := known.add(job, state.At)
 		job.Interval = w.maxAge
 		if w.maxAge == 0 {
-			job.Interval = usualGap(job.Backups)
+			job.Interval = gap
 		} else if grace := limitsOf(w.cfg).GraceFor(w.maxAge); job.Interval > grace {
 			job.Interval -= grace // the age that was given is all that is allowed
 		}
@@ -204,6 +202,9 @@ func (w *watchman) look(ctx context.Context) (health.State, error) {
 		drill.Task, drill.Interval = holdfast.TaskDrill, w.drills
 		setTask(job, drill)
 	}
+	if err == nil {
+		err = w.remember(known, before)
+	}
 	for i, place := range places {
 		s := health.Store{Name: place.Store, Free: -1, Down: found.Down[place.Store]}
 		if s.Down == "" {
@@ -213,6 +214,16 @@ func (w *watchman) look(ctx context.Context) (health.State, error) {
 	}
 	state.Stores = append(state.Stores, w.trails.disks(state.At)...)
 	return state, err
+}
+
+// elsewhere says of hints that name a command where it can be run: a watchman has neither jobs nor keys. It has channels, and reads journals.
+func elsewhere(findings []health.Finding) []health.Finding {
+	for i, f := range findings {
+		if strings.Contains(f.Hint, "`") && f.Alarm != health.ChannelFailing && f.Alarm != health.AuditBroken {
+			findings[i].Hint = "on the host that backs up: " + f.Hint
+		}
+	}
+	return findings
 }
 
 // usualGap is how far apart the newest backups were: the median of the last gaps. With too few of them it is a day.
@@ -260,21 +271,42 @@ func withKnown(jobs []health.Job, known map[holdfast.JobName][]string, places []
 type watchMemory struct {
 	Jobs   map[holdfast.JobName][]string `json:"jobs"`   // the stores that held each
 	Chains map[string]map[string]int64   `json:"chains"` // the number of the newest record of each journal, by the store that had it
+	Newest map[holdfast.JobName]made     `json:"newest"`
+}
+
+// made is when the newest complete backup of a job was made, and how far apart they were.
+type made struct {
+	Time time.Time     `json:"time"`
+	Gap  time.Duration `json:"gap"`
 }
 
 func newWatchMemory() watchMemory {
-	return watchMemory{map[holdfast.JobName][]string{}, map[string]map[string]int64{}}
+	return watchMemory{map[holdfast.JobName][]string{}, map[string]map[string]int64{}, map[holdfast.JobName]made{}}
 }
 
-// add takes down where jobs are.
-func (m watchMemory) add(jobs []health.Job) {
-	for _, job := range jobs {
-		for _, place := range job.Places {
-			if place.Down == "" && !slices.Contains(m.Jobs[job.Name], place.Store) {
-				m.Jobs[job.Name] = append(m.Jobs[job.Name], place.Store)
-			}
+// add takes down where a job is and when it was last backed up, adds to the job what its stores do not tell while they are down, and returns how
+// far apart its backups are.
+func (m watchMemory) add(job *health.Job, at time.Time) (gap time.Duration) {
+	for _, place := range job.Places {
+		if place.Down == "" && !slices.Contains(m.Jobs[job.Name], place.Store) {
+			m.Jobs[job.Name] = append(m.Jobs[job.Name], place.Store)
 		}
 	}
+	was, ever := m.Newest[job.Name]
+	now := made{job.LastGood(at), usualGap(job.Backups)}
+	if ever && job.Down() {
+		if now.Gap = was.Gap; was.Time.After(now.Time) {
+			now.Time = was.Time
+		}
+		if backup, _ := job.Task(holdfast.TaskBackup); now.Time.After(backup.Success) {
+			backup.Task, backup.Success = holdfast.TaskBackup, now.Time
+			setTask(job, backup)
+		}
+	}
+	if !now.Time.IsZero() {
+		m.Newest[job.Name] = now
+	}
+	return now.Gap
 }
 
 func (w *watchman) file() string { return filepath.Join(w.cfg.State, "watch.json") }

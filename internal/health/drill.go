@@ -14,13 +14,13 @@ const Old = 14 * day
 // drills judges how drills ended, and when the last ones that passed did.
 func (j *judge) drills(job Job) {
 	if p, is := job.refuted(); is {
-		text := "the drill of backup " + string(p.Backup) + " found differences"
+		text := "the drill of backup " + string(p.Backup) + " failed"
 		if !p.Trusted {
 			// Whoever adds a verdict here can only make people look.
 			text += ", as a verdict says that is not signed by a signer that counts"
 		}
 		j.add(Finding{Alarm: DrillFailed, Job: job.Name, Since: p.Time, Text: text,
-			Hint: "the report names them: docs/drill.md; an older backup may restore: `holdfast drill ID`"})
+			Hint: "the report says why: docs/drill.md; an older backup may restore: `holdfast drill ID`"})
 	}
 	if last, drilled := job.Drilled(); drilled && !last.believed() && !job.Down() {
 		j.add(Finding{Alarm: DrillImpossible, Job: job.Name, What: "verdict", Since: last.Time,
@@ -37,13 +37,13 @@ func (j *judge) drills(job Job) {
 	}
 }
 
-// unopened judges a drill that could not even open a backup, of which there is no verdict but the record.
+// unopened judges a drill that could not even open a backup, or reach one, of which there is no verdict but the record.
 func (j *judge) unopened(job Job, task Task) {
-	if !isDrill(task.Task) || task.Result != string(holdfast.CannotTest) || slices.ContainsFunc(job.Proofs, func(p Proof) bool { return !p.Time.Before(task.Attempt.Truncate(time.Second)) }) {
+	if !isDrill(task.Task) || task.Result != string(holdfast.CannotTest) && task.Result != "failed" || slices.ContainsFunc(job.Proofs, func(p Proof) bool { return p.believed() && !p.Time.Before(task.Attempt.Truncate(time.Second)) }) {
 		return
 	}
 	j.add(Finding{Alarm: DrillImpossible, Job: job.Name, What: string(task.Task), Since: task.Attempt,
-		Text: "the last drill " + drillName(task.Task) + " could not open anything to test", Hint: "does the identity open it? `" + drillCommand(job, task.Task) + "` says what is missing: docs/drill.md"})
+		Text: "the last drill " + drillName(task.Task) + " opened no backup", Hint: "does the identity open it? `" + drillCommand(job, task.Task) + "` says what is missing: docs/drill.md"})
 }
 
 // refuted is the newest failed drill that nothing made good since: a later one that passed, of the same backup or of a newer one. That an

@@ -56,6 +56,11 @@ func TestDrillVerdicts(t *testing.T) {
 			tried(-hour, "cannot-test")(s, job)
 			drilled(proof(-hour, -8*hour, holdfast.CannotTest, "main"))(s, job)
 		}, impossible},
+		{"reached no store", tried(-hour, "failed"), []string{"drill_impossible/app//drill"}},
+		{"could not open anything, and passed as somebody says who does not count", func(s *health.State, job *health.Job) {
+			tried(-2*hour, "cannot-test")(s, job)
+			drilled(untrusted(proof(-hour, -8*hour, holdfast.Proven, "main")))(s, job)
+		}, []string{"drill_impossible/app//drill", "drill_impossible/app//verdict"}},
 		{"was refused", tried(-hour, "refused"), nil},
 		{"passed in the future", drilled(bad, proof(day, day, holdfast.Proven, "main")), []string{"drill_failed/app//", "clock_off/app//"}},
 		{"failed in the future", drilled(proof(day, -8*hour, holdfast.Failed, "main")), []string{"drill_failed/app//", "clock_off/app//"}},

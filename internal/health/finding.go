@@ -23,7 +23,7 @@ const (
 	SizeOdd          Alarm = "size"              // an item is much larger or smaller than usual
 	DurationOdd      Alarm = "duration"          // the run took much longer than usual
 	DrillOverdue     Alarm = "drill_overdue"     // nothing was proven for longer than the schedule says
-	DrillFailed      Alarm = "drill_failed"      // a drill found a difference
+	DrillFailed      Alarm = "drill_failed"      // a drill did not bring back what was backed up
 	DrillImpossible  Alarm = "drill_impossible"  // the last drill could not test
 	ObjectiveMissed  Alarm = "objective_missed"  // what was promised does not hold
 	VerifyFailed     Alarm = "verify_failed"     // stored bytes are not what was signed

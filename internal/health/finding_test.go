@@ -52,7 +52,7 @@ func TestWorstAndOldestFirst(t *testing.T) {
 	if got := keys(findings); !slices.Equal(got, want) {
 		t.Errorf("in the order %q\nwant %q", got, want)
 	}
-	if text := health.Sentence(s, findings); text != "CRITICAL: job web: the drill of backup backup0007 found differences (and 8 more)" {
+	if text := health.Sentence(s, findings); text != "CRITICAL: job web: the drill of backup backup0007 failed (and 8 more)" {
 		t.Error(text)
 	}
 }

@@ -70,6 +70,7 @@ func Judge(s State, l Limits) []Finding {
 		job := j.present(j.Jobs[i])
 		j.Jobs[i] = job
 		j.runs(job)
+		j.chores(job)
 		j.stale(job)
 		j.places(job)
 		j.sizes(job)

@@ -157,6 +157,28 @@ func TestStaleSaysSince(t *testing.T) {
 	}
 }
 
+// TestChores: what is done beside backups and drills is told when it failed, and not when something else tells it.
+func TestChores(t *testing.T) {
+	for _, c := range []struct {
+		task   holdfast.Task
+		result string
+		want   []string
+	}{
+		{holdfast.TaskVerify, "failed", []string{"failed/app//verify"}},
+		{holdfast.TaskPrune, "failed", []string{"failed/app//prune"}},
+		{holdfast.TaskKeyCheck, "failed", []string{"failed/app//key_check"}},
+		{holdfast.TaskMirror, "failed", nil},     // the store is down, or lacks a copy
+		{holdfast.TaskVerify, "difference", nil}, // the verdict is told
+		{holdfast.TaskPrune, "refused", nil},     // it was blocked
+		{holdfast.TaskVerify, "interrupted", nil},
+		{holdfast.TaskVerify, "good", nil},
+	} {
+		condition{string(c.task) + " " + c.result, func(_ *health.State, job *health.Job) {
+			job.Tasks = append(job.Tasks, health.Task{Task: c.task, Attempt: at.Add(-hour), Result: c.result})
+		}, c.want}.run(t)
+	}
+}
+
 func TestRuns(t *testing.T) {
 	ended := func(result string, when time.Duration) func(*health.State, *health.Job) {
 		return func(_ *health.State, job *health.Job) {
@@ -377,6 +399,24 @@ func TestKeys(t *testing.T) {
 		}), []string{"key_due///ops/expires", "key_due///ops/age", "key_due///ops/check"}},
 	} {
 		c.run(t)
+	}
+}
+
+func TestRotation(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		key  health.Key
+		want time.Time
+	}{
+		{"nothing is known", health.Key{}, time.Time{}},
+		{"it expires", health.Key{Expires: at}, at},
+		{"it never expires", health.Key{Created: at}, at.Add(365 * day)},
+		{"it expires before it is old", health.Key{Created: at, Expires: at.Add(364 * day)}, at.Add(364 * day)},
+		{"it is old before it expires", health.Key{Created: at, Expires: at.Add(366 * day)}, at.Add(365 * day)},
+	} {
+		if got := c.key.Rotation(); !got.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
 	}
 }
 

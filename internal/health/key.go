@@ -2,6 +2,17 @@ package health
 
 import "time"
 
+// Rotation is when a key is due to be replaced: when it expires, or when it is as old as it may be, whichever is earlier; zero: not known.
+func (k Key) Rotation() time.Time {
+	if k.Created.IsZero() {
+		return k.Expires
+	}
+	if old := k.Created.Add(KeyAge); k.Expires.IsZero() || old.Before(k.Expires) {
+		return old
+	}
+	return k.Expires
+}
+
 func (j *judge) key(key Key) {
 	if !key.Needed {
 		return

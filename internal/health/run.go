@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"holdfast"
 )
 
 // runs judges how the newest run ended.
@@ -19,6 +21,19 @@ func (j *judge) runs(job Job) {
 	}
 	if n := len(job.Backups); n > 0 && !job.Backups[n-1].Complete {
 		j.add(Finding{Alarm: Incomplete, Job: job.Name, Since: job.Backups[n-1].Time, Text: "the newest backup lacks a source", Hint: "`holdfast show " + string(job.Backups[n-1].ID) + "` names it"})
+	}
+}
+
+// chores judges what is done beside backups and drills, where nothing else tells that it failed: a copy that is missing, a difference that was
+// found and a prune that was blocked are told as such.
+func (j *judge) chores(job Job) {
+	for _, t := range job.Tasks {
+		name := map[holdfast.Task]string{holdfast.TaskVerify: "verification", holdfast.TaskPrune: "prune", holdfast.TaskKeyCheck: "key check"}[t.Task]
+		if name == "" || t.Result != "failed" {
+			continue
+		}
+		j.add(Finding{Alarm: RunFailed, Job: job.Name, What: string(t.Task), Since: t.Attempt, Text: "the last " + name + " failed",
+			Hint: "`holdfast audit show --job " + string(job.Name) + "` and the log say more; `holdfast doctor` looks for the cause"})
 	}
 }
 

@@ -61,8 +61,14 @@ type Backup struct {
 	Complete bool
 	Stored   int64
 	Took     time.Duration // 0: not known
+	Mirrored bool          // a mirror has it
 	Items    []Item        // of its data; none when its manifest was not read
+	Holds    []holdfast.SourceName
+	Lacks    []holdfast.SourceName // of the sources that it was to hold
 }
+
+// Known reports whether its manifest was read.
+func (b Backup) Known() bool { return len(b.Holds)+len(b.Lacks) > 0 }
 
 // Plain is how much the items were before they were compressed; 0 when that is not known.
 func (b Backup) Plain() int64 {
@@ -107,8 +113,9 @@ type Proof struct {
 	Trusted  bool   // it was read, says what its name says, and is signed by a signer that counts
 	Compared int
 	Differ   int
-	RTO      time.Duration // 0: not known
-	Phases   map[string]float64
+	RTO      time.Duration         // 0: not known
+	Phases   map[string]float64    // seconds
+	Holds    []holdfast.SourceName // the sources of that backup
 }
 
 // Store is what is known of one store.

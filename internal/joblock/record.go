@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"holdfast"
 	"holdfast/internal/durable"
@@ -21,7 +22,7 @@ func (r Record) Begun(run any) error {
 		return fmt.Errorf("encode the record of the run: %w", err)
 	}
 	if err := durable.WriteFile(r.path, data, 0o600); err != nil {
-		return fmt.Errorf("record the run: %w", err)
+		return holdfast.WithHint(fmt.Errorf("record the run: %w", err), "make room in "+filepath.Dir(r.path)+", or choose a state folder on another disk with --state or HOLDFAST_STATE")
 	}
 	return nil
 }

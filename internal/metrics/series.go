@@ -158,6 +158,7 @@ func hostFamilies() []family {
 		}},
 		ofKey("key_created_timestamp_seconds", "When a key was made; 0: not known.", func(k health.Key) float64 { return when(k.Created) }),
 		ofKey("key_expires_timestamp_seconds", "When a key expires; 0: never.", func(k health.Key) float64 { return when(k.Expires) }),
+		ofKey("key_rotation_due_timestamp_seconds", "When a key is due to be replaced: when it expires, or a year after it was made, whichever is earlier; 0: not known.", func(k health.Key) float64 { return when(k.Rotation()) }),
 		ofKey("key_checked_timestamp_seconds", "When an identity last opened what is sealed to a key; 0: never.", func(k health.Key) float64 { return when(k.Checked) }),
 		ofKey("key_needed", "Whether a job seals to a key.", func(k health.Key) float64 { return flag(k.Needed) }),
 	}

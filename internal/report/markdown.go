@@ -105,14 +105,18 @@ func Summary(d *Drill) []Line {
 
 // Against compares what was measured with what was promised; "" when nothing was.
 func Against(measured, promised time.Duration) string {
-	text := strings.Replace(strings.Replace(promised.String(), "m0s", "m", 1), "h0m", "h", 1)
 	switch {
 	case promised == 0:
 		return ""
 	case measured <= promised:
-		return ", of " + text + " promised"
+		return ", of " + rounded(promised) + " promised"
 	}
-	return ", MORE than the " + text + " promised"
+	return ", MORE than the " + rounded(promised) + " promised"
+}
+
+// rounded writes what was promised as a person would: 4h, 1h30m.
+func rounded(promised time.Duration) string {
+	return strings.Replace(strings.Replace(promised.String(), "m0s", "m", 1), "h0m", "h", 1)
 }
 
 // Meaning says in a sentence what a verdict claims.

@@ -39,12 +39,13 @@ type MonthJob struct {
 	Blocked     int              `json:"prunes_blocked"`
 	Drills      []MonthDrill     `json:"drills"`
 	Restores    []MonthRestore   `json:"opened"`
-	Promised    Seconds          `json:"objective_rto_seconds"` // 0: nothing was promised
+	PromisedRPO Seconds          `json:"objective_rpo_seconds"` // 0: nothing was promised
+	PromisedRTO Seconds          `json:"objective_rto_seconds"` // likewise
 }
 
-// NewMonthJob is a job of which nothing was recorded yet. rto is what was promised; 0: nothing was.
-func NewMonthJob(name holdfast.JobName, rto time.Duration) MonthJob {
-	return MonthJob{Name: name, Promised: Seconds(rto), Gaps: []Gap{}, Drills: []MonthDrill{}, Restores: []MonthRestore{}}
+// NewMonthJob is a job of which nothing was recorded yet. rpo and rto are what was promised; 0: nothing was.
+func NewMonthJob(name holdfast.JobName, rpo, rto time.Duration) MonthJob {
+	return MonthJob{Name: name, PromisedRPO: Seconds(rpo), PromisedRTO: Seconds(rto), Gaps: []Gap{}, Drills: []MonthDrill{}, Restores: []MonthRestore{}}
 }
 
 // Seconds is a duration that is written as seconds in JSON.
@@ -52,6 +53,9 @@ type Seconds time.Duration
 
 // MarshalJSON writes the number of seconds.
 func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
+
+// Exceeded reports whether something took longer than was promised, if anything was.
+func (s Seconds) Exceeded(took time.Duration) bool { return s > 0 && took > time.Duration(s) }
 
 // Gap is a time without a complete backup.
 type Gap struct {
@@ -108,7 +112,11 @@ func (j MonthJob) Missing() []string {
 		all = append(all, "nothing was proven by a drill")
 	}
 	for _, gap := range j.Gaps {
-		all = append(all, fmt.Sprintf("no complete backup from %s to %s", gap.From.Format("2006-01-02 15:04"), gap.Until.Format("2006-01-02 15:04")))
+		text := fmt.Sprintf("no complete backup from %s to %s", gap.From.Format("2006-01-02 15:04"), gap.Until.Format("2006-01-02 15:04"))
+		if j.PromisedRPO.Exceeded(gap.Until.Sub(gap.From)) {
+			text += ", and at most " + rounded(time.Duration(j.PromisedRPO)) + " of work may be lost (RPO)"
+		}
+		all = append(all, text)
 	}
 	add(j.Failed, "run made no backup", "runs made no backup")
 	add(j.Incomplete, "backup lacks a source", "backups lack a source")
@@ -118,12 +126,14 @@ func (j MonthJob) Missing() []string {
 	add(j.Blocked, "prune was blocked", "prunes were blocked")
 	for _, d := range j.Drills {
 		switch {
+		case d.Verdict == holdfast.Failed && d.Differ > 0:
+			all = append(all, fmt.Sprintf("the drill of %s on %s found %s", d.Backup, d.Time.Format(time.DateOnly), plural(d.Differ, "difference")))
 		case d.Verdict == holdfast.Failed:
-			all = append(all, fmt.Sprintf("the drill of %s on %s found %d differences", d.Backup, d.Time.Format(time.DateOnly), d.Differ))
+			all = append(all, fmt.Sprintf("the drill of %s on %s failed", d.Backup, d.Time.Format(time.DateOnly)))
 		case d.Verdict == holdfast.CannotTest:
 			all = append(all, fmt.Sprintf("the drill of %s on %s could not test", d.Backup, d.Time.Format(time.DateOnly)))
-		case j.Promised > 0 && d.RTO > j.Promised:
-			all = append(all, fmt.Sprintf("the drill on %s took %s, and a restore may take %s", d.Time.Format(time.DateOnly), Span(time.Duration(d.RTO)), Span(time.Duration(j.Promised))))
+		case j.PromisedRTO.Exceeded(time.Duration(d.RTO)):
+			all = append(all, fmt.Sprintf("the drill on %s took %s, and a restore may take %s", d.Time.Format(time.DateOnly), Span(time.Duration(d.RTO)), rounded(time.Duration(j.PromisedRTO))))
 		}
 	}
 	return all

@@ -177,7 +177,8 @@ type run struct {
 	time  time.Time
 	took  time.Duration
 	items map[string]int // their bytes; nil: 2000 of db.sql
-	half  bool
+	half  bool           // it lacks web
+	both  bool           // it holds web as well
 }
 
 func (h *host) backup(t testing.TB, b *box, r run) archive.Entry {
@@ -205,6 +206,13 @@ func (h *host) backup(t testing.TB, b *box, r run) archive.Entry {
 		}
 	}
 	d.Keep(archive.SourceEntry{Name: "db", Kind: holdfast.KindPostgres}, source.Facts{Kind: holdfast.KindPostgres})
+	if r.both {
+		item := source.Item{Name: "web.tar", Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("web")), nil }}
+		if _, err := d.Put(ctx, "web", item, nil); err != nil {
+			t.Fatal(err)
+		}
+		d.Keep(archive.SourceEntry{Name: "web", Kind: holdfast.KindFiles}, source.Facts{Kind: holdfast.KindFiles})
+	}
 	if r.half {
 		if err := d.Miss(ctx, archive.MissingSource{Name: "web", Kind: holdfast.KindFiles, Why: "failed"}, "it is gone"); err != nil {
 			t.Fatal(err)

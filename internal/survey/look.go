@@ -101,7 +101,7 @@ func (l *look) doubt(i int) {
 	l.merged, l.job.Backups = l.merged[:keep], l.job.Backups[:keep]
 }
 
-// copies counts what each place has of the backups. A copy that was sealed anew has the time of its original, and may be all there is of it.
+// copies counts what each place has of the backups, and notes which are in a mirror. A copy that was sealed anew has the time of its original, and may be all there is of it.
 func (l *look) copies() {
 	type run struct {
 		time int64
@@ -113,9 +113,13 @@ func (l *look) copies() {
 			known[run{entry.Time.Unix(), entry.Kind}] = true
 		}
 	}
+	mirrored := map[run]bool{}
 	for place, entries := range l.lists {
 		p := &l.job.Places[place]
 		for _, entry := range entries {
+			if place > 0 && ofRun(entry) {
+				mirrored[run{entry.Time.Unix(), entry.Kind}] = true
+			}
 			if ofRun(entry) && entry.Complete && known[run{entry.Time.Unix(), entry.Kind}] {
 				p.Times = append(p.Times, entry.Time)
 			}
@@ -124,6 +128,9 @@ func (l *look) copies() {
 		if p.Copies = len(p.Times); p.Copies > 0 {
 			p.Newest = p.Times[p.Copies-1]
 		}
+	}
+	for i, b := range l.job.Backups {
+		l.job.Backups[i].Mirrored = mirrored[run{b.Time.Unix(), b.Kind}]
 	}
 }
 

@@ -70,7 +70,13 @@ func (r reader) proofs(ctx context.Context, l *look, before, now memory) {
 	any := func(health.Proof) bool { return true }
 	counts := func(p health.Proof) bool { return p.Trusted }
 	ask(func(candidate) bool { return true }, any)
-	ask(candidate.proven, counts)
+	var proven []holdfast.SourceName
+	ask(candidate.proven, func(p health.Proof) bool {
+		if p.Trusted {
+			proven = append(proven, p.Holds...)
+		}
+		return p.Trusted && (len(l.job.SourceNames()) == 0 || hasAll(proven, l.job.SourceNames()))
+	})
 	ask(func(c candidate) bool { return c.proven() && c.proof.Time.Sub(c.entry.Time) >= health.Old }, counts)
 	ask(func(c candidate) bool { return c.proven() && c.mirror }, func(p health.Proof) bool {
 		return p.Trusted && p.Store != l.job.Places[0].Store
@@ -136,7 +142,7 @@ func (r reader) proofOf(ctx context.Context, l *look, c candidate, before, now m
 		}
 		return p, true
 	}
-	p.Trusted, p.Compared, p.Differ, p.Phases = true, proof.Facts, proof.Differences, proof.Seconds
+	p.Trusted, p.Compared, p.Differ, p.Phases, p.Holds = true, proof.Facts, proof.Differences, proof.Seconds, holds(b.Manifest)
 	for _, seconds := range proof.Seconds {
 		p.RTO += span(seconds)
 	}

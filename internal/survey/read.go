@@ -43,6 +43,8 @@ type facts struct {
 	items []health.Item
 	took  time.Duration
 	keys  []string
+	holds []holdfast.SourceName
+	lacks []holdfast.SourceName
 }
 
 // reader reads for one look.
@@ -61,6 +63,7 @@ func (r reader) read(ctx context.Context, l *look) {
 		r.compare(ctx, l, newest, before, now)
 	}
 	l.copies()
+	r.sources(ctx, l, before, now)
 	l.attempts()
 	r.proofs(ctx, l, before, now)
 	r.surveyor.mu.Lock()
@@ -112,7 +115,8 @@ func (r reader) newest(ctx context.Context, l *look, before, now memory) int {
 func (l *look) note(i int, f facts, now memory) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.job.Backups[i].Items, l.job.Backups[i].Took = f.items, f.took
+	b := &l.job.Backups[i]
+	b.Items, b.Took, b.Holds, b.Lacks = f.items, f.took, f.holds, f.lacks
 	if !f.again {
 		now.facts[keyOf(l.merged[i])] = f
 	}
@@ -158,7 +162,11 @@ func (r reader) factsOf(ctx context.Context, l *look, entry archive.Entry, befor
 			problem = cmp.Or(problem, err)
 			continue
 		}
-		f := facts{again: problem != nil, took: max(b.Manifest.Finished.Sub(b.Manifest.Time), 0), keys: b.Manifest.Keys}
+		// Manifests have whole seconds, and 0 is what is not known.
+		f := facts{again: problem != nil, took: max(b.Manifest.Finished.Sub(b.Manifest.Time), time.Second), keys: b.Manifest.Keys, holds: holds(b.Manifest)}
+		for _, missing := range b.Manifest.Missing {
+			f.lacks = append(f.lacks, missing.Name)
+		}
 		for _, item := range b.Manifest.Items {
 			if item.Role == archive.RoleData {
 				f.items = append(f.items, health.Item{Source: item.Source, Name: item.Name, Plain: item.PlainSize, Stored: item.StoredSize})

@@ -40,6 +40,7 @@ func TestLook(t *testing.T) {
 		return 0
 	}
 	slices.SortFunc(job.Backups[1].Items, func(x, y health.Item) int { return strings.Compare(x.Name, y.Name) })
+	db := []holdfast.SourceName{"db"}
 	want := health.Job{
 		Name: "app",
 		Tasks: []health.Task{
@@ -47,11 +48,13 @@ func TestLook(t *testing.T) {
 			{Task: holdfast.TaskHourly, Attempt: half.Time, Result: "incomplete"},
 		},
 		Backups: []health.Backup{
-			{ID: first.ID, Kind: "full", Time: start, Complete: true, Stored: first.Size, Took: 5 * time.Minute, Items: []health.Item{{Source: "db", Name: "db.sql", Plain: 2000, Stored: stored(first, "db.sql")}}},
-			{ID: second.ID, Kind: "full", Time: start.Add(day), Complete: true, Stored: second.Size, Took: time.Minute, Items: []health.Item{
+			{ID: first.ID, Kind: "full", Time: start, Complete: true, Stored: first.Size, Took: 5 * time.Minute, Mirrored: true, Holds: db,
+				Items: []health.Item{{Source: "db", Name: "db.sql", Plain: 2000, Stored: stored(first, "db.sql")}}},
+			{ID: second.ID, Kind: "full", Time: start.Add(day), Complete: true, Stored: second.Size, Took: time.Minute, Holds: db, Items: []health.Item{
 				{Source: "db", Name: "db.sql", Plain: 3000, Stored: stored(second, "db.sql")}, {Source: "db", Name: "other.sql", Stored: stored(second, "other.sql")},
 			}},
-			{ID: half.ID, Kind: "hourly", Time: half.Time, Stored: half.Size},
+			{ID: half.ID, Kind: "hourly", Time: half.Time, Stored: half.Size, Took: time.Second, Holds: db, Lacks: []holdfast.SourceName{"web"},
+				Items: []health.Item{{Source: "db", Name: "db.sql", Plain: 2000, Stored: stored(half, "db.sql")}}},
 		},
 		Places: []health.Place{
 			{Store: "main", Copies: 2, Newest: second.Time, Times: []time.Time{first.Time, second.Time}},
@@ -59,7 +62,7 @@ func TestLook(t *testing.T) {
 		},
 		Proofs: []health.Proof{{
 			Time: start.Add(2 * day), Backup: first.ID, Of: first.Time, Verdict: holdfast.Proven, Store: "main", Trusted: true, Compared: 30, Differ: 2, RTO: time.Minute,
-			Phases: map[string]float64{"open": 1.5, "restore db": 58.5},
+			Phases: map[string]float64{"open": 1.5, "restore db": 58.5}, Holds: db,
 		}},
 	}
 	if diff := cmp.Diff(want, job); diff != "" {
