@@ -130,6 +130,7 @@ func (a *app) showState(state health.State, findings []health.Finding) error {
 	for line := range strings.Lines(table.String()) {
 		fmt.Fprintln(a.Out, strings.TrimRight(line, " \n"))
 	}
+	a.showKeyCheck(state.Jobs)
 	a.showService(state)
 	return nil
 }
@@ -205,6 +206,20 @@ func jobRow(job health.Job, now time.Time) []string {
 		}
 	}
 	return []string{string(job.Name), good, offSiteOf(job, job.OffSite(), now), proven, rto, size, next, drill, doing}
+}
+
+// showKeyCheck says when it is due next to find out whether keys open backups.
+func (a *app) showKeyCheck(jobs []health.Job) {
+	var job holdfast.JobName
+	var next time.Time
+	for _, j := range jobs {
+		if t, is := j.Task(holdfast.TaskKeyCheck); is && !t.Next.IsZero() && (next.IsZero() || t.Next.Before(next)) {
+			job, next = j.Name, t.Next
+		}
+	}
+	if !next.IsZero() {
+		fmt.Fprintf(a.Out, "\nnext key check: %s, of job %s\n", next.UTC().Format(time.DateOnly), job)
+	}
 }
 
 func (a *app) showService(state health.State) {
