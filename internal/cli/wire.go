@@ -180,13 +180,25 @@ func (a *app) env(name string) string {
 	return ""
 }
 
+// scratchFolder makes a folder to restore into, which is the caller's to close.
+func (a *app) scratchFolder(how config.Drill, need int64) (*scratch.Folder, error) {
+	folder, err := scratch.Open(scratch.Options{Dir: how.Scratch, AllowDisk: how.AllowDiskScratch, Need: need})
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range folder.Left {
+		a.printer.warn("removed " + path + ", in which a drill that was killed had left what it restored")
+	}
+	return folder, nil
+}
+
 // throwaways makes the places of a drill, each in a scratch folder of its own that goes away with it.
 func (a *app) throwaways(cfg *config.Config, drill config.Drill) func(context.Context, source.Stored, holdfast.Observer) (source.Place, error) {
 	return func(ctx context.Context, stored source.Stored, observe holdfast.Observer) (source.Place, error) {
 		if place, inside, err := a.contained(ctx, cfg, drill, stored, observe); inside || err != nil {
 			return place, err
 		}
-		folder, err := scratch.Open(scratch.Options{Dir: drill.Scratch, AllowDisk: drill.AllowDiskScratch, Need: scratchNeed(stored)})
+		folder, err := a.scratchFolder(drill, scratchNeed(stored))
 		if err != nil {
 			return nil, err
 		}
@@ -558,7 +570,7 @@ func (a *app) unpacked(how config.Drill, file *foreign.File, ff *fileFlags) func
 				return file.Walk(ctx, func(m foreign.Member, r io.Reader) error { return each(m.Name, r) })
 			}}
 		}
-		folder, err := scratch.Open(scratch.Options{Dir: how.Scratch, AllowDisk: how.AllowDiskScratch, Need: need})
+		folder, err := a.scratchFolder(how, need)
 		if err != nil {
 			return nil, err
 		}
@@ -585,7 +597,7 @@ func (a *app) fileThrowaway(ctx context.Context, how config.Drill, s *subject, o
 	if s.read.Stored.Kind == holdfast.KindFiles {
 		need = max(need, s.tar.Bytes+16<<20)
 	}
-	folder, err := scratch.Open(scratch.Options{Dir: how.Scratch, AllowDisk: how.AllowDiskScratch, Need: need})
+	folder, err := a.scratchFolder(how, need)
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,8 @@
 // Package scratch makes the folder a drill restores into, and makes it go away.
 //
 // It hides how a folder's medium is told apart. Its laws: plaintext goes to memory or to an encrypted disk unless the
-// caller opted for a plain disk; there is room before anything is written; the folder is gone after Close. It is not its
-// job to know what is put there.
+// caller opted for a plain disk; there is room before anything is written; the folder is gone after Close, and one whose
+// process was killed goes with the next that is opened beside it. It is not its job to know what is put there.
 //
 // BUG: memory is not told from memory that the kernel may swap to a plain disk.
 package scratch
@@ -10,6 +10,7 @@ package scratch
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +30,10 @@ type Options struct {
 // Folder is an empty folder of our own, mode 0711.
 type Folder struct {
 	Path   string
-	Medium string // "memory", "encrypted disk" or "plain disk"
+	Medium string   // "memory", "encrypted disk" or "plain disk"
+	Left   []string // folders beside it that processes left which were killed, and that are gone now
+
+	lock *os.File // held until Close: whoever may take it knows that nobody uses the folder
 }
 
 // kernel is what is asked about file systems, devices and memory.
@@ -49,11 +53,11 @@ func open(opt Options, k kernel) (*Folder, error) {
 	if dir == "" {
 		dir = "/dev/shm"
 	}
-	var fs unix.Statfs_t
-	if err := k.statfs(dir, &fs); err != nil {
+	var room unix.Statfs_t
+	if err := k.statfs(dir, &room); err != nil {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: scratch folder %s: %w", holdfast.ErrCannotTest, dir, err), "give a folder that exists with --scratch")
 	}
-	medium, err := k.mediumOf(dir, fs)
+	medium, err := k.mediumOf(dir, room)
 	if err != nil {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: %w", holdfast.ErrCannotTest, err), "give another folder with --scratch")
 	}
@@ -61,7 +65,11 @@ func open(opt Options, k kernel) (*Folder, error) {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: scratch folder %s is on a disk that is not encrypted, and a drill writes plaintext", holdfast.ErrCannotTest, dir),
 			"use a tmpfs (--scratch /dev/shm) or an encrypted volume, or accept it with --allow-disk-scratch")
 	}
-	free := int64(fs.Bavail) * fs.Bsize
+	left := sweep(dir)
+	if err := k.statfs(dir, &room); err != nil { // there may be more room now
+		return nil, fmt.Errorf("%w: scratch folder %s: %w", holdfast.ErrCannotTest, dir, err)
+	}
+	free := int64(room.Bavail) * room.Bsize
 	if medium == "memory" {
 		free = min(free, k.availableMemory())
 	}
@@ -69,14 +77,86 @@ func open(opt Options, k kernel) (*Folder, error) {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: scratch folder %s has %d MB free, and this drill needs %d MB", holdfast.ErrCannotTest, dir, free>>20, opt.Need>>20),
 			"give a bigger place with --scratch, such as a folder on an encrypted volume")
 	}
-	path, err := os.MkdirTemp(dir, "holdfast-drill-")
+	path, lock, err := newFolder(dir)
 	if err != nil {
 		return nil, holdfast.WithHint(fmt.Errorf("%w: make a scratch folder: %w", holdfast.ErrCannotTest, err), "give a folder that this user may write to with --scratch")
 	}
 	if err := os.Chmod(path, 0o711); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: make a scratch folder: %w", holdfast.ErrCannotTest, err), os.RemoveAll(path))
+		return nil, errors.Join(fmt.Errorf("%w: make a scratch folder: %w", holdfast.ErrCannotTest, err), os.RemoveAll(path), lock.Close())
 	}
-	return &Folder{path, medium}, nil
+	return &Folder{Path: path, Medium: medium, Left: left, lock: lock}, nil
+}
+
+const prefix = "holdfast-drill-"
+
+// newFolder makes a folder and locks it. One that somebody else took for left before it was locked is let go, and another one is made.
+func newFolder(dir string) (path string, lock *os.File, err error) {
+	for {
+		if path, err = os.MkdirTemp(dir, prefix); err != nil {
+			return "", nil, err
+		}
+		lock, locked, err := tryLock(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", nil, errors.Join(err, os.RemoveAll(path))
+		}
+		if locked {
+			return path, lock, nil
+		}
+	}
+}
+
+// tryLock locks a folder; false: somebody else has it, or it is another one by now, or none.
+func tryLock(path string) (lock *os.File, locked bool, err error) {
+	if lock, err = os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0); err != nil {
+		return nil, false, err
+	}
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, false, lock.Close()
+	}
+	if err != nil {
+		return nil, false, errors.Join(err, lock.Close())
+	}
+	mine, err := lock.Stat()
+	if err == nil {
+		var there fs.FileInfo
+		if there, err = os.Lstat(path); err == nil && os.SameFile(mine, there) {
+			return lock, true, nil
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return nil, false, errors.Join(err, lock.Close())
+}
+
+// sweep removes the folders of this user that nobody uses any more: what is in them is plaintext. It returns which those were; what it cannot
+// remove stays for the next.
+func sweep(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // whoever makes a folder there hears of it
+	}
+	var gone []string
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		var stat unix.Stat_t
+		if !strings.HasPrefix(e.Name(), prefix) || unix.Lstat(path, &stat) != nil || int(stat.Uid) != os.Geteuid() {
+			continue
+		}
+		lock, locked, err := tryLock(path)
+		if err != nil || !locked {
+			continue
+		}
+		if os.RemoveAll(path) == nil {
+			gone = append(gone, path)
+		}
+		_ = lock.Close() // nothing was written through it
+	}
+	return gone
 }
 
 // Memory is how many bytes of memory can be had without swapping.
@@ -84,7 +164,9 @@ func Memory() int64 { return kernel{meminfo: "/proc/meminfo"}.availableMemory() 
 
 // Close removes the folder and all in it.
 func (f *Folder) Close() error {
-	if err := os.RemoveAll(f.Path); err != nil {
+	err := os.RemoveAll(f.Path)
+	_ = f.lock.Close() // nothing was written through it
+	if err != nil {
 		return holdfast.WithHint(fmt.Errorf("remove the scratch folder: %w", err), "remove "+f.Path+" by hand: it holds plaintext")
 	}
 	return nil

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"holdfast"
@@ -98,6 +100,55 @@ func TestMemory(t *testing.T) {
 	inner := filepath.Join(f.Path, "a", "b")
 	if err := errors.Join(os.MkdirAll(inner, 0o700), os.WriteFile(filepath.Join(inner, "data"), []byte("x"), 0), os.Chmod(filepath.Join(f.Path, "a"), 0)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What a process left that was killed goes with the next folder; what is in use, or is nothing of ours, stays.
+func TestLeftBehind(t *testing.T) {
+	m := newMachine(t)
+	used, err := m.open(scratch.Options{AllowDisk: true}, unix.EXT4_SUPER_MAGIC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(used.Path)
+	left, others, away := filepath.Join(dir, "holdfast-drill-123"), filepath.Join(dir, "somebody-else"), t.TempDir()
+	link, file := filepath.Join(dir, "holdfast-drill-link"), filepath.Join(dir, "holdfast-drill-file")
+	if err := errors.Join(os.MkdirAll(filepath.Join(left, "base"), 0o700), os.WriteFile(filepath.Join(left, "base", "rows"), []byte("x"), 0), os.Mkdir(others, 0o700),
+		os.Symlink(away, link), os.WriteFile(file, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	next, err := m.open(scratch.Options{AllowDisk: true}, unix.EXT4_SUPER_MAGIC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(next.Left, []string{left}) {
+		t.Errorf("it removed %q, want %q", next.Left, left)
+	}
+	for path, there := range map[string]bool{left: false, used.Path: true, others: true, away: true, link: true, file: true, next.Path: true} {
+		if _, err := os.Lstat(path); (err == nil) != there {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	mustClose(t, used)
+	mustClose(t, next)
+}
+
+// Whoever opens folders at once takes nobody's for left.
+func TestFoldersAtOnce(t *testing.T) {
+	m := newMachine(t)
+	var group errgroup.Group
+	for range 50 {
+		group.Go(func() error {
+			f, err := m.open(scratch.Options{AllowDisk: true}, unix.EXT4_SUPER_MAGIC)
+			if err != nil {
+				return err
+			}
+			_, err = os.Stat(f.Path)
+			return errors.Join(err, f.Close())
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
