@@ -135,7 +135,7 @@ func (a *app) longestUnread(ctx context.Context, cfg *config.Config, f *storeFla
 		}
 	})
 	if err == nil && id == "" {
-		err = nothingIn("no store", unseen, holdfast.ErrIncomplete, "make one with `holdfast backup`")
+		err = noneComplete("no store", unseen, holdfast.ErrIncomplete, "make one with `holdfast backup`")
 	}
 	return where, id, err
 }
@@ -175,13 +175,13 @@ func (a *app) mirrorToProve(ctx context.Context, cfg *config.Config, f *storeFla
 		}
 	})
 	if err == nil && chosen.Name == "" {
-		err = nothingIn("no mirror of job "+string(job.Name), unseen, holdfast.ErrCannotTest, "`holdfast mirror "+string(job.Name)+"` copies what is missing")
+		err = noneComplete("no mirror of job "+string(job.Name), unseen, holdfast.ErrCannotTest, "`holdfast mirror "+string(job.Name)+"` copies what is missing")
 	}
 	return chosen, err
 }
 
-// nothingIn says that no complete backup was found in stores, of which some may not have been seen.
-func nothingIn(where string, unseen bool, class error, hint string) error {
+// noneComplete says that no complete backup was found in stores, of which some may not have been seen.
+func noneComplete(where string, unseen bool, class error, hint string) error {
 	if unseen {
 		where, hint = where+" that could be looked at", "`holdfast doctor` says what is wrong with a store"
 	}

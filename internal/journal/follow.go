@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -52,7 +53,11 @@ func (f *Follower) Follow(ctx context.Context, s *store.Store, each func(Record)
 				return err
 			}
 			texts = append(texts, data[i])
-			enough = f.last == 0 && begins(data[i]).Before(f.Since)
+			begins, err := firstTime(data[i])
+			if err != nil {
+				return err
+			}
+			enough = f.last == 0 && begins.Before(f.Since)
 		}
 	}
 	for _, data := range slices.Backward(texts) {
@@ -76,16 +81,11 @@ func readAll(ctx context.Context, s *store.Store, objects []pushed) (data, signa
 	return data, signatures, group.Wait()
 }
 
-// begins is the time of the first record of an object whose records were checked.
-func begins(data []byte) time.Time {
-	var first time.Time
-	_, _ = eachLine(data, func(line []byte) error { // no line fails
-		if r, err := parseLine(line); err == nil && first.IsZero() {
-			first = r.Time
-		}
-		return nil
-	})
-	return first
+// firstTime is the time of the first record of an object.
+func firstTime(data []byte) (time.Time, error) {
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	r, err := parseLine(line)
+	return r.Time, err
 }
 
 // take tells a record that follows the last one.

@@ -248,32 +248,13 @@ func TestMailUntrusted(t *testing.T) {
 	}
 }
 
-// silent accepts one connection, and holds it without a word until the client hangs up.
-func silent(t *testing.T, begun func()) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	t.Cleanup(func() { listener.Close(); <-ended })
-	go func() {
-		defer close(ended)
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		begun()
-		_, _ = io.Copy(io.Discard, conn) // until the client hangs up
-	}()
-	return listener.Addr().(*net.TCPAddr).Port
-}
-
 func TestMailInterrupted(t *testing.T) {
 	for _, security := range []notify.Security{notify.StartTLS, notify.TLS, notify.None} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		port := silent(t, func() { cancel(holdfast.ErrInterrupted) })
+		port := accepts(t, func(conn net.Conn) {
+			cancel(holdfast.ErrInterrupted)
+			_, _ = io.Copy(io.Discard, conn) // without a word, until the client hangs up
+		})
 		channel, err := notify.NewMail(notify.MailOptions{Host: "127.0.0.1", Port: port, Security: security, From: "a@example.com", To: []string{"b@example.com"}})
 		if err != nil {
 			t.Fatal(err)

@@ -57,8 +57,8 @@ func TestMailRounds(t *testing.T) {
 	quiet(t, channel, channel.Send(t.Context(), alarm), `sign in: it asks for "20000000" rounds of hashing`)
 }
 
-// spoken is a mail server that says what answer returns to each line of a client, and nothing to "".
-func spoken(t *testing.T, answer func(line string) string) int {
+// accepts takes one connection and does something with it, at a port of this host.
+func accepts(t *testing.T, do func(net.Conn)) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -73,14 +73,22 @@ func spoken(t *testing.T, answer func(line string) string) int {
 			return
 		}
 		defer conn.Close()
+		do(conn)
+	}()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// spoken is a mail server that says what answer returns to each line of a client, and nothing to "".
+func spoken(t *testing.T, answer func(line string) string) int {
+	t.Helper()
+	return accepts(t, func(conn net.Conn) {
 		lines := bufio.NewScanner(conn)
 		for more := true; more; more = lines.Scan() {
 			if _, err := io.WriteString(conn, answer(lines.Text())); err != nil {
 				return
 			}
 		}
-	}()
-	return listener.Addr().(*net.TCPAddr).Port
+	})
 }
 
 // conversation answers as a mail server does that knows one of two people, and calls quit at the end, which it does not answer.
