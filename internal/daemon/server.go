@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -86,8 +88,23 @@ func onServer(ctx context.Context, server string, password holdfast.Secret) (*da
 }
 
 func unreachable(err error) error {
-	return holdfast.WithHint(fmt.Errorf("open the queue on its server: %w", err), "look at service.queue, and whether the server is up")
+	return holdfast.WithHint(fmt.Errorf("open the queue on its server: %w", attempts{err}), "look at service.queue, and whether the server is up")
 }
+
+// attempts is an error that has a line for each address and each kind of encryption that was tried. It tells each cause once, in one line.
+type attempts struct{ error }
+
+func (a attempts) Error() string {
+	var causes []string
+	for line := range strings.Lines(a.error.Error()) {
+		if line = strings.TrimSpace(line); !slices.Contains(causes, line) {
+			causes = append(causes, line)
+		}
+	}
+	return strings.Replace(strings.Join(causes, "; "), ":; ", ": ", 1)
+}
+
+func (a attempts) Unwrap() error { return a.error }
 
 // waitFor tries to get a lock until it does.
 func waitFor(ctx context.Context, l locks, name string) (*grip, error) {
