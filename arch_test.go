@@ -35,6 +35,8 @@ var floors = map[string]int{
 	"internal/schedule":  1,
 	"internal/child":     1,
 	"internal/notify":    1,
+	"internal/phrase":    1,
+	"internal/clone":     1,
 
 	"internal/store/storetest":          2,
 	"internal/source/sourcetest":        2,
@@ -46,6 +48,7 @@ var floors = map[string]int{
 	"internal/keyring":                  2,
 	"internal/health":                   2,
 	"internal/unit":                     2,
+	"internal/runbook":                  2,
 
 	"internal/store/local":     3,
 	"internal/store/s3":        3,
@@ -58,6 +61,8 @@ var floors = map[string]int{
 	"internal/journal":         3,
 	"internal/metrics":         3,
 	"internal/alarm":           3,
+	"internal/volume":          3,
+	"internal/migration":       3,
 
 	"internal/engine": 4,
 	"internal/config": 4,
@@ -74,11 +79,14 @@ var floors = map[string]int{
 var testOnly = map[string]bool{
 	"internal/testbed":               true,
 	"internal/testbed/cmd/throwaway": true,
+	"internal/testbed/cmd/vmagent":   true,
+	"internal/testbed/vmwire":        true,
 	"internal/sample":                true,
 	"cmd/sampleapp":                  true,
 	"bench/cmd/measure":              true,
 	"bench/cmd/manybackups":          true,
 	"bench/cmd/history":              true,
+	"bench/cmd/clonetree":            true,
 }
 
 const testOnlyFloor = 5
@@ -89,8 +97,8 @@ var drivers = []string{
 	"internal/source/postgres", "internal/source/sqlite", "internal/source/files",
 }
 
-// driverWiring are the two files: one for sources, one for stores.
-var driverWiring = []string{"internal/cli/wire.go", "internal/cli/wirestore.go"}
+// driverWiring are the three files: one for sources, one for stores, one for the server on a volume.
+var driverWiring = []string{"internal/cli/wire.go", "internal/cli/wirestore.go", "internal/cli/wirevolume.go"}
 
 // environment readers beside internal/config and cmd, with what each is for.
 var mayReadEnvironment = map[string]string{
@@ -366,7 +374,7 @@ func TestArchitectureIsWatched(t *testing.T) {
 		{"a connection's cipher", "internal/store/sftp/x.go", doc + `package sftp; import _ "golang.org/x/crypto/ssh/agent"`, ""},
 		{"a cipher beside a connection", "internal/store/sftp/x.go", doc + `package sftp; import _ "golang.org/x/crypto/argon2"`, "only internal/seal may"},
 		{"age", "internal/cli/x.go", doc + `package cli; import _ "filippo.io/age/armor"`, "only internal/seal may"},
-		{"a driver", "internal/cli/x.go", doc + `package cli; import _ "holdfast/internal/store/local"`, "only internal/cli/wire.go and internal/cli/wirestore.go may"},
+		{"a driver", "internal/cli/x.go", doc + `package cli; import _ "holdfast/internal/store/local"`, "only internal/cli/wire.go and internal/cli/wirestore.go and internal/cli/wirevolume.go may"},
 		{"a driver in its place", "internal/cli/wire.go", doc + `package cli; import _ "holdfast/internal/store/local"`, ""},
 		{"two blank imports", "internal/seal/x.go", doc + `package seal; import (_ "holdfast/internal/cli"; _ "fmt")`, "floor 1 imports internal/cli of floor 5"},
 		{"cgo", "internal/seal/x.go", doc + `package seal; import "C"`, "uses cgo"},
