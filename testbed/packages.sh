@@ -6,7 +6,8 @@ packages=(age gnupg zstd sqlite3 tar attr acl openssh-client openssh-server rsyn
 if [[ ${1-} == demo ]]; then
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql postgresql-contrib)
 else
-  packages+=(nginx jq curl adduser iproute2 nodejs pgbouncer pigz xz-utils openssl debootstrap debian-archive-keyring patchelf strace tzdata docker.io prometheus prometheus-alertmanager prometheus-node-exporter systemd)
+  packages+=(nginx jq curl adduser iproute2 nodejs pgbouncer pigz xz-utils openssl debootstrap debian-archive-keyring patchelf strace tzdata docker.io prometheus prometheus-alertmanager prometheus-node-exporter systemd
+    qemu-system-x86 qemu-utils cryptsetup-bin e2fsprogs xfsprogs kmod)
   if [[ -x /usr/lib/postgresql/15/bin/initdb ]] || apt-cache show postgresql-15 >/dev/null 2>&1; then
     packages+=(postgresql-15 postgresql-client-15)
   fi
