@@ -79,6 +79,19 @@ func (c Command) checkDir() error {
 	return nil
 }
 
+// Run runs the program by itself, around nothing. What it printed, masked and cut, is returned, and is part of the error too.
+func (c Command) Run(ctx context.Context, mask *Mask) ([]string, error) {
+	var warned []string
+	said, err := c.do(ctx, world{mask: mask, warn: func(message string) { warned = append(warned, message) }})
+	if err != nil {
+		err = fmt.Errorf("%s %w", c, err)
+		if len(said) > 0 {
+			err = fmt.Errorf("%w: %s", err, said[len(said)-1])
+		}
+	}
+	return append(said, warned...), err
+}
+
 // account is a user that programs run as.
 type account struct {
 	name, home string

@@ -46,6 +46,8 @@ type Drill struct {
 	log    *pgclient.Tail
 	// box is the container that all of it is in; nil: it is in the scratch folder.
 	box *box
+	// lasting: what is restored stays, so that the server must end cleanly.
+	lasting bool
 }
 
 var (
@@ -255,7 +257,11 @@ func (d *Drill) boot(ctx context.Context, r record, g ground, observe holdfast.O
 		if preload != "" {
 			args = append(args, "-c", "shared_preload_libraries="+preload)
 		}
-		if err := d.launch(ctx, g.programs, pgclient.Command{Path: g.postgres.Path, Args: args, Env: g.env, End: syscall.SIGQUIT}); err != nil {
+		end := syscall.SIGQUIT
+		if d.lasting {
+			end = syscall.SIGINT
+		}
+		if err := d.launch(ctx, g.programs, pgclient.Command{Path: g.postgres.Path, Args: args, Env: g.env, End: end}); err != nil {
 			return err
 		}
 		return d.await(ctx, g.site, server)
