@@ -116,7 +116,7 @@ func (j *Journal) locked(ctx context.Context, name string, do func() error) erro
 		}
 		if lock != nil {
 			defer lock.Close() // and so unlocks
-			return do()
+			return errors.Join(do(), j.handOver())
 		}
 		select {
 		case <-ctx.Done():
@@ -125,6 +125,40 @@ func (j *Journal) locked(ctx context.Context, name string, do func() error) erro
 		case <-time.After(lockTry):
 		}
 	}
+}
+
+// handOver gives what root made in the journal to whom the folder around it belongs: the service, which is another user, goes on with it.
+func (j *Journal) handOver() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	var owner unix.Stat_t
+	if err := unix.Stat(filepath.Dir(j.opt.Dir), &owner); err != nil || owner.Uid == 0 {
+		return err
+	}
+	entries, err := os.ReadDir(j.opt.Dir)
+	if err != nil {
+		return err
+	}
+	paths := []string{j.opt.Dir}
+	for _, entry := range entries {
+		paths = append(paths, j.path(entry.Name()))
+	}
+	if filepath.Dir(j.opt.TextFile) == filepath.Dir(j.opt.Dir) {
+		paths = append(paths, j.opt.TextFile)
+	}
+	for _, path := range paths {
+		var at unix.Stat_t
+		if err := unix.Lstat(path, &at); errors.Is(err, fs.ErrNotExist) || err == nil && at.Uid == owner.Uid {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := os.Lchown(path, int(owner.Uid), int(owner.Gid)); err != nil {
+			return fmt.Errorf("give the journal to whom its folder belongs: %w", err)
+		}
+	}
+	return nil
 }
 
 // tryLock takes a lock; nil: another process holds it.

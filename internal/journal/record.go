@@ -50,6 +50,24 @@ const (
 	Reviewed        Event = "REVIEW"
 	Expired         Event = "JOURNAL_EXPIRED"
 	Rebuilt         Event = "JOURNAL_REBUILT"
+
+	// A try to unlock that failed is a VolumeUnlocked that is not good.
+	VolumeCreated      Event = "VOLUME_CREATED"
+	VolumeUnlocked     Event = "VOLUME_UNLOCK"
+	VolumeLocked       Event = "VOLUME_LOCK"
+	VolumeVerified     Event = "VOLUME_VERIFIED"
+	VolumeHeader       Event = "VOLUME_HEADER_BACKUP"
+	VolumeKeyAdded     Event = "VOLUME_KEY_ADDED"
+	VolumeKeyRotated   Event = "VOLUME_KEY_ROTATED"
+	VolumeKeyRemoved   Event = "VOLUME_KEY_REMOVED"
+	VolumeKeyChecked   Event = "VOLUME_KEY_CHECK"
+	VolumeReencrypted  Event = "VOLUME_REENCRYPTED"
+	VolumeMigrated     Event = "VOLUME_MIGRATED"
+	VolumeRolledBack   Event = "VOLUME_ROLLED_BACK"
+	VolumeMigrationEnd Event = "VOLUME_MIGRATION_FINISHED"
+	VolumeMeasured     Event = "VOLUME_MEASURED"
+	VolumeEmergency    Event = "VOLUME_EMERGENCY"
+	CustodiansChecked  Event = "CUSTODIANS_CHECKED"
 )
 
 // Events are all of them.
@@ -57,6 +75,8 @@ func Events() []Event {
 	return []Event{
 		BackupCreated, BackupIncomplete, BackupFailed, Interrupted, Mirrored, Verified, Drilled, Restored, Decrypted, EmergencyAccess, Shown, Linked, Pruned, PruneDone, PruneBlocked, Pinned, Unpinned, Imported,
 		KeyCreated, KeyImported, KeyExported, KeyRotation, KeyChecked, Resealed, Refused, Reviewed, Rebuilt, Expired,
+		VolumeCreated, VolumeUnlocked, VolumeLocked, VolumeVerified, VolumeHeader, VolumeKeyAdded, VolumeKeyRotated, VolumeKeyRemoved, VolumeKeyChecked, VolumeReencrypted,
+		VolumeMigrated, VolumeRolledBack, VolumeMigrationEnd, VolumeMeasured, VolumeEmergency, CustodiansChecked,
 	}
 }
 
@@ -78,6 +98,7 @@ type Record struct {
 	Job     holdfast.JobName
 	Backup  holdfast.BackupID
 	Store   string
+	Volume  string // the encrypted volume that it is about
 	Result  string
 	Reason  string
 	Detail  string
@@ -98,6 +119,7 @@ type onDisk struct {
 	Job     holdfast.JobName   `json:"job,omitempty"`
 	Backup  holdfast.BackupID  `json:"backup,omitempty"`
 	Store   string             `json:"store,omitempty"`
+	Volume  string             `json:"volume,omitempty"`
 	Result  string             `json:"result"`
 	Reason  string             `json:"reason,omitempty"`
 	Detail  string             `json:"detail,omitempty"`
@@ -114,7 +136,7 @@ func (r Record) encode() ([]byte, error) {
 			*text = strings.ToValidUTF8((*text)[:mostText], "") + "…"
 		}
 	}
-	line, err := json.Marshal(onDisk{r.Seq, r.Prev, r.Time, r.Event, r.Who.User, r.Who.Host, r.Who.Address, r.Task, r.Job, r.Backup, r.Store, r.Result, r.Reason, r.Detail, r.Figures, r.Version})
+	line, err := json.Marshal(onDisk{r.Seq, r.Prev, r.Time, r.Event, r.Who.User, r.Who.Host, r.Who.Address, r.Task, r.Job, r.Backup, r.Store, r.Volume, r.Result, r.Reason, r.Detail, r.Figures, r.Version})
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
@@ -137,7 +159,7 @@ func parseLine(line []byte) (Record, error) {
 		return Record{}, errors.New("it is no record")
 	}
 	return Record{
-		Seq: d.Seq, Prev: d.Prev, Time: d.Time, Event: d.Event, Who: Who{d.User, d.Host, d.Address}, Task: d.Task, Job: d.Job, Backup: d.Backup, Store: d.Store,
+		Seq: d.Seq, Prev: d.Prev, Time: d.Time, Event: d.Event, Who: Who{d.User, d.Host, d.Address}, Task: d.Task, Job: d.Job, Backup: d.Backup, Store: d.Store, Volume: d.Volume,
 		Result: d.Result, Reason: d.Reason, Detail: d.Detail, Figures: d.Figures, Version: d.Version,
 	}, nil
 }
@@ -156,7 +178,7 @@ func (r Record) Text() string {
 		fmt.Fprintf(&b, " (%s)", plain(r.Reason))
 	}
 	for _, field := range []struct{ name, value string }{
-		{"host", r.Who.Host}, {"job", string(r.Job)}, {"backup", string(r.Backup)}, {"store", r.Store}, {"result", r.Result},
+		{"host", r.Who.Host}, {"job", string(r.Job)}, {"backup", string(r.Backup)}, {"store", r.Store}, {"volume", r.Volume}, {"result", r.Result},
 	} {
 		if field.value != "" {
 			fmt.Fprintf(&b, " %s=%s", field.name, plain(field.value))
@@ -188,6 +210,7 @@ type Filter struct {
 	Events       []Event
 	Job          holdfast.JobName
 	Backup       holdfast.BackupID // or the beginning of one
+	Volume       string
 	User         string
 	Last         int // only the newest so many; 0: all
 }
@@ -202,6 +225,8 @@ func (f Filter) Matches(r Record) bool {
 	case len(f.Events) > 0 && !slices.Contains(f.Events, r.Event):
 		return false
 	case f.Job != "" && r.Job != f.Job, f.Backup != "" && !strings.HasPrefix(string(r.Backup), string(f.Backup)):
+		return false
+	case f.Volume != "" && r.Volume != f.Volume:
 		return false
 	case f.User != "" && r.Who.User != f.User && !strings.HasPrefix(r.Who.User, f.User+" via "):
 		return false
