@@ -117,11 +117,16 @@ func (m *machine) end(t *testing.T) {
 
 // try runs a program in the machine.
 func (m *machine) try(args ...string) (string, error) {
+	output, err := m.command(args...).CombinedOutput()
+	return string(output), err
+}
+
+// command is a program that is to run in the machine.
+func (m *machine) command(args ...string) *exec.Cmd {
 	cmd := exec.Command("nsenter", append([]string{"--target", strconv.Itoa(m.cmd.Process.Pid),
 		"--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--"}, args...)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "SYSTEMD_COLORS=0"}
-	output, err := cmd.CombinedOutput()
-	return string(output), err
+	return cmd
 }
 
 func (m *machine) run(t *testing.T, args ...string) string {

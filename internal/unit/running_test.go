@@ -42,6 +42,9 @@ func TestMain(m *testing.M) {
 
 // probe tells what is possible where it runs, a line for each.
 func probe(args []string) error {
+	if args[0] == "volume" {
+		return onVolume(args[1:])
+	}
 	fmt.Printf("arguments %q\n", args)
 	fmt.Printf("user %d, may read private files: %s\n", os.Geteuid(), told(os.ReadFile("/home/app/up loads/private")))
 	for _, path := range []string{"/var/lib/holdfast/x", "/var/lib/holdfast-drill/x", "/srv/a store/x", "/home/app/copies/x", "/srv/open/x", "/home/app/up loads/x", "/etc/x"} {

@@ -1,16 +1,18 @@
 // Package unit writes the text of what starts Holdfast by itself: systemd services and timers, the account that they run as, and lines
-// for cron.
+// for cron; and of what keeps a server from starting before the encrypted volume with its data is unlocked.
 //
-// It hides systemd's directives and their quoting, what each of the two services must be allowed, and how a calendar expression of cron
-// is said to systemd. It is pure: it reads nothing, writes nothing, runs nothing.
+// It hides systemd's directives and their quoting, what each service must be allowed, and how a calendar expression of cron is said to
+// systemd. It is pure: it reads nothing, writes nothing, runs nothing.
 //
-// There are two kinds of services. holdfast.service, and each service of a timer that makes, copies, verifies or prunes backups, has a
+// There are three kinds of services. holdfast.service, and each service of a timer that makes, copies, verifies or prunes backups, has a
 // user of its own, no capability but CAP_DAC_READ_SEARCH where a source needs it, and may write only where its options say.
 // holdfast-drill.service, and each service of a timer that drills, is root: a drill needs namespaces, mounts and the number of another
-// user. What they leave open is measured by `systemd-analyze security`, from 0 (closed) to 10:
+// user. holdfast-volume-NAME.service, which unlocks an encrypted volume, is root too, and sees the host as it is: what it mounts is for
+// all. What they leave open is measured by `systemd-analyze security`, from 0 (closed) to 10:
 //
-//	holdfast.service         1.4; up to 2.1 with homes, CAP_DAC_READ_SEARCH, hooks, an engine's group, or root as its user
-//	holdfast-drill.service   3.4; up to 3.7 with homes and the socket of an engine of containers
+//	holdfast.service              1.4; up to 2.1 with homes, CAP_DAC_READ_SEARCH, hooks, an engine's group, or root as its user
+//	holdfast-drill.service        3.4; up to 3.7 with homes and the socket of an engine of containers
+//	holdfast-volume-NAME.service  4.9
 //
 // Its laws:
 //   - The services, the timers and cron run the same program with the same configuration and the same state folder, in which the lock of
