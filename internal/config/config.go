@@ -39,6 +39,7 @@ type Config struct {
 	Stores  []Store
 	Sources []Source
 	Jobs    []Job
+	Volumes []Volume
 
 	// Store is what commands without a job work on: the store named by flag or environment, else the only store of
 	// the file. It is the zero Store when there is no such; StoreNamed then knows the first store of the jobs.

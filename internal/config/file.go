@@ -30,6 +30,7 @@ type draft struct {
 	stores  []Store
 	sources []Source
 	jobs    []*draftJob
+	volumes []draftVolume
 }
 
 // draftKey is a key that may still turn out expired.
@@ -116,6 +117,9 @@ func (r *reader) readFile(tree *yaml.Node) draft {
 		if s := r.section(e.node, e.path, jobShape()); s != nil {
 			d.jobs = append(d.jobs, r.readJob(e, s))
 		}
+	}
+	for _, e := range root.checked("volumes", "volume", checkVolumeName) {
+		d.volumes = append(d.volumes, r.readVolume(e))
 	}
 	return d
 }

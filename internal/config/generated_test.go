@@ -153,6 +153,8 @@ func schemaOfField(f field) *jsonschema.Schema {
 		s.Type = "object"
 		s.PropertyNames = &jsonschema.Schema{Pattern: variableRule.String()}
 		s.AdditionalProperties = &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Ref: "#/$defs/secret"}}}
+	case formWord:
+		s.AnyOf = []*jsonschema.Schema{{Type: "string"}, {Type: "integer"}}
 	case formSection:
 		s = schemaOf(f.shape)
 	case formSections:
@@ -165,6 +167,9 @@ func schemaOfField(f field) *jsonschema.Schema {
 	case formNamed:
 		s.Type = "object"
 		s.PropertyNames, s.AdditionalProperties = &jsonschema.Schema{Ref: "#/$defs/name"}, schemaOf(f.shape)
+	case formVolumes:
+		s.Type = "object"
+		s.PropertyNames, s.AdditionalProperties = &jsonschema.Schema{Pattern: `^[a-z0-9][a-z0-9_-]{0,40}$`}, schemaOf(f.shape)
 	case formSources, formStores, formChannels:
 		s.Type, s.PropertyNames = "object", &jsonschema.Schema{Ref: "#/$defs/name"}
 		s.AdditionalProperties = &jsonschema.Schema{}
@@ -248,6 +253,9 @@ func keyTables() string {
 		{"an entry of `before` and `after`", hookShape()},
 		{"an entry of `health`", healthShape()},
 		{"`http` of a health check", pageShape()},
+		{"`volumes.NAME`", volumesShape()},
+		{"`volumes.NAME.server`", volumesShape().shapeOf("server")},
+		{"an entry of `holders`", volumesShape().shapeOf("holders")},
 	}
 	for _, table := range tables {
 		title := strings.ToUpper(table.title[:1]) + table.title[1:]
@@ -343,12 +351,16 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"hook":            "version: 1\njobs:\n  j:\n    hooks:\n      backup:\n        before:\n        -\n          %s\n",
 		"health check":    "version: 1\njobs:\n  j:\n    hooks:\n      restore:\n        health:\n        -\n          %s\n",
 		"page":            "version: 1\njobs:\n  j:\n    hooks:\n      restore:\n        health:\n        - http:\n            %s\n",
+		"volume":          "version: 1\nvolumes:\n  v:\n    %s\n",
+		"volume's server": "version: 1\nvolumes:\n  v:\n    server:\n      %s\n",
+		"holder":          "version: 1\nvolumes:\n  v:\n    holders:\n    -\n      %s\n",
 		"assertion":       "version: 1\njobs:\n  j:\n    drill:\n      assertions:\n      -\n        %s\n",
 	}
 	shapes := []*shape{rootShape(), logShape(), auditShape(), keyShape(), postgresShape(), sqliteShape(), filesShape(),
 		localStoreShape(), s3StoreShape(), sftpStoreShape(), rsyncStoreShape(),
 		rootPathShape(), jobShape(), keepShape(), keepStoreShape(), ruleShape(), drillShape(), assertionShape(), hooksShape(), backupHooksShape(), restoreHooksShape(), hookShape(),
-		healthShape(), pageShape(), serviceShape(), scheduleShape(), objectivesShape(), alarmsShape(), queueShape()}
+		healthShape(), pageShape(), serviceShape(), scheduleShape(), objectivesShape(), alarmsShape(), queueShape(),
+		volumesShape(), volumesShape().shapeOf("server"), volumesShape().shapeOf("holders")}
 	for kind, shape := range channelShapes() {
 		wrap[shape.name] = "version: 1\nchannels:\n  c:\n    kind: " + kind + "\n    %s\n"
 		shapes = append(shapes, shape)

@@ -41,11 +41,11 @@ func TestMistakes(t *testing.T) {
 		{"not YAML", "version: 1\nkeys: [\n", "f.yaml:3:1: is not readable YAML: did not find expected node content"},
 		{"tab", "version: 1\nlog:\n\tfile: x\n", "f.yaml:3:1: is not readable YAML: found character that cannot start any token"},
 		{"alias without anchor", "version: 1\nhost: *" + canary + "\n", "f.yaml:2:7: is not readable YAML: an alias (*name) without its anchor (&name); quote a text that begins with *"},
-		{"not a section", "- version\n", "f.yaml:1:1: must be a section with the keys version, host, state, signer, engine, log, service, alarms, channels, audit, keys, stores, sources, jobs"},
+		{"not a section", "- version\n", "f.yaml:1:1: must be a section with the keys version, host, state, signer, engine, log, service, alarms, channels, audit, keys, stores, sources, jobs, volumes"},
 		{"no version", "host: web1\n", `f.yaml:1:1: key "version" is missing`},
 		{"other version", "version: 2\n", "f.yaml:1:10: version: must be 1, not 2"},
 		{"quoted number", "version: \"1\"\n", `f.yaml:1:10: version: must be a whole number, not "1"`},
-		{"near key", "version: 1\nstoers: {}\n", `f.yaml:2:1: unknown key "stoers"; did you mean "stores"? Known: version, host, state, signer, engine, log, service, alarms, channels, audit, keys, stores, sources, jobs`},
+		{"near key", "version: 1\nstoers: {}\n", `f.yaml:2:1: unknown key "stoers"; did you mean "stores"? Known: version, host, state, signer, engine, log, service, alarms, channels, audit, keys, stores, sources, jobs, volumes`},
 		{"far key", "version: 1\nlog: {level: debug}\n", `f.yaml:2:7: log: unknown key "level"; known: file`},
 		{"key twice", "version: 1\nhost: a\nhost: b\n", `f.yaml:3:1: key "host" comes twice; it stands already in line 2`},
 		{"name twice", "version: 1\nstores:\n  a: {kind: local, path: /a}\n  a: {kind: local, path: /b}\n", `f.yaml:4:3: stores: key "a" comes twice; it stands already in line 3`},
@@ -141,7 +141,7 @@ func TestMistakes(t *testing.T) {
 		{"assertion's source", base + "jobs: {j: {sources: [db, env], store: main, recipients: [ops], drill: {assertions: [{source: env, sql: select true}]}}}\n",
 			`f.yaml:9:94: jobs.j.drill.assertions[0].source: "env" is no database of this job; known: db`},
 		{"several", "version: 1\nhost: [x]\nstoers: {}\nlog: {file: ~, x: 1}\n",
-			"f.yaml:2:7: host: must be a text\nf.yaml:3:1: unknown key \"stoers\"; did you mean \"stores\"? Known: version, host, state, signer, engine, log, service, alarms, channels, audit, keys, stores, sources, jobs\n" +
+			"f.yaml:2:7: host: must be a text\nf.yaml:3:1: unknown key \"stoers\"; did you mean \"stores\"? Known: version, host, state, signer, engine, log, service, alarms, channels, audit, keys, stores, sources, jobs, volumes\n" +
 				"f.yaml:4:13: log.file: has no value; give one or remove the key\nf.yaml:4:16: log: unknown key \"x\"; known: file"},
 	}
 	for _, test := range tests {

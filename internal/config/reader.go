@@ -191,7 +191,10 @@ type entry struct {
 }
 
 // entries reads the mapping of names under a key.
-func (s *section) entries(name, what string) []entry {
+func (s *section) entries(name, what string) []entry { return s.checked(name, what, checkName) }
+
+// checked is entries with a rule for names of its own.
+func (s *section) checked(name, what string, check func(what, name string) error) []entry {
 	node, _, found := s.value(name)
 	if !found {
 		return nil
@@ -203,7 +206,7 @@ func (s *section) entries(name, what string) []entry {
 	}
 	var out []entry
 	for _, p := range s.r.pairs(node, path) {
-		if err := checkName(what, p.key.Value); err != nil {
+		if err := check(what, p.key.Value); err != nil {
 			s.r.fault(s.r.at(p.key), "%s", err)
 			continue
 		}

@@ -297,6 +297,11 @@ func (r *reader) finish(d draft, flags Flags, seals bool) (*Config, error) {
 	}
 	r.overlayHost(c, flags)
 	c.Warnings = idle(d) // before flags change what a job takes this once
+	r.completeVolumes(&d)
+	c.Warnings = append(c.Warnings, r.custodians(&d)...)
+	for _, v := range d.volumes {
+		c.Volumes = append(c.Volumes, v.Volume)
+	}
 	o := r.overlay(&d, flags)
 	c.Selected = o.selected
 

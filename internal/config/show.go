@@ -65,6 +65,9 @@ func (c *Config) Show() []Setting {
 	for _, job := range c.Jobs {
 		s.job("jobs."+string(job.Name)+".", job)
 	}
+	for _, v := range c.Volumes {
+		s.volume("volumes."+v.Name+".", v)
+	}
 	for _, name := range postgresVariables() {
 		if value, found := c.PostgresEnv[name]; found {
 			s.list = append(s.list, Setting{name, value, "environment " + name})

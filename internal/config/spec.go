@@ -29,6 +29,7 @@ const (
 	formSources  form = "named sources"
 	formStores   form = "named stores"
 	formChannels form = "named channels"
+	formVolumes  form = "named volumes"
 	formSize     form = "size"
 	formCount    form = "number, or `forever`"
 
@@ -36,6 +37,7 @@ const (
 	formVariables form = "section of variables"
 
 	formContainer form = "text or section"
+	formWord      form = "text or number"
 )
 
 // field is one key.
@@ -103,6 +105,7 @@ func rootShape() *shape {
 		{name: "stores", form: formStores, doc: "Where backups are kept."},
 		{name: "sources", form: formSources, doc: "What to back up."},
 		{name: "jobs", form: formNamed, shape: jobShape(), doc: "Which sources go where, sealed to whom."},
+		{name: "volumes", form: formVolumes, shape: volumesShape(), doc: "Encrypted volumes that databases lie on."},
 	}}
 }
 

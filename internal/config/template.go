@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,6 +70,7 @@ func Template(opt TemplateOptions) []byte {
 	t.heading("Which sources go where, sealed to whom.")
 	t.line(0, "jobs:")
 	t.job(job)
+	t.volumes(job)
 	return []byte(t.out.String())
 }
 
@@ -165,6 +167,24 @@ func (t *template) channels() {
 		}
 		t.explain(1, "# # "+kind+": "+of.needs(), of.doc)
 	}
+}
+
+// volumes writes a volume as an example. Copies of its header are sealed, so a job that seals nothing gets none.
+func (t *template) volumes(job Job) {
+	if len(job.Recipients) == 0 {
+		return
+	}
+	values := map[string]string{"job": string(job.Name)}
+	about, _ := rootShape().field("volumes")
+	t.heading(about.doc)
+	t.line(0, "# volumes:  # docs/volumes.md tells how one is made")
+	t.line(1, "# pg-data:")
+	of := *volumesShape()
+	of.fields = slices.DeleteFunc(of.fields, func(f field) bool { return f.name == "source" })
+	if i := slices.IndexFunc(job.Sources, func(s Source) bool { return s.Kind == holdfast.KindPostgres }); i >= 0 {
+		of, values["source"] = *volumesShape(), string(job.Sources[i].Name)
+	}
+	t.settings(2, &of, values)
 }
 
 // due are the times of a schedule that count once they are taken in. What needs mirrors or rules that the job has not stays an example.

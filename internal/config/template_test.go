@@ -81,7 +81,7 @@ func TestTemplate(t *testing.T) {
 }
 
 // comment is a sign before what the template shows as a default or an example.
-var comment = regexp.MustCompile(`(?m)^( *)# ((?:# )?[a-z_]+:.*)$`)
+var comment = regexp.MustCompile(`(?m)^( *)# ((?:# )?[a-z_-]+:.*)$`)
 
 func TestTemplateCommentsAreTrue(t *testing.T) {
 	made := resolve(t, config.Inputs{NoFile: true, Flags: config.Flags{
@@ -147,7 +147,10 @@ func TestTemplateBlocks(t *testing.T) {
 			"drill":      func(c *config.Config) bool { return cmp.Equal(c.Jobs[0].Drill, before.Jobs[0].Drill) },
 			"keep":       func(c *config.Config) bool { return c.Jobs[0].Keep.Given },
 			"hooks":      func(c *config.Config) bool { return len(c.Jobs[0].Hooks.Backup.After) == 1 },
-			"audit":      func(c *config.Config) bool { return cmp.Equal(c.Audit, before.Audit) },
+			"volumes": func(c *config.Config) bool {
+				return len(c.Volumes) == 1 && c.Volumes[0].Job == job.Name && c.Volumes[0].Filesystem == "ext4" && (c.Volumes[0].Source != "") == (job.Sources[0].Kind == holdfast.KindPostgres)
+			},
+			"audit": func(c *config.Config) bool { return cmp.Equal(c.Audit, before.Audit) },
 		} {
 			t.Run(name+"/"+block, func(t *testing.T) {
 				head := regexp.MustCompile(`(?m)^( *)# ` + block + `:(?: +#| \{).*\n(?: *# .*\n)*`)
