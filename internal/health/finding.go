@@ -36,6 +36,19 @@ const (
 	ConfigChanged    Alarm = "config_changed" // the file is not what the service runs with
 	QueueFailing     Alarm = "queue_failing"  // the service cannot write its queue, and starts nothing
 	ChannelFailing   Alarm = "channel_failing"
+
+	VolumeLocked       Alarm = "volume_locked"        // it is not mounted
+	VolumeNotLUKS      Alarm = "volume_not_luks"      // it is not there, or nothing that can be opened
+	VolumeElsewhere    Alarm = "volume_elsewhere"     // something else is where it is to be mounted, or may come there
+	VolumeSlots        Alarm = "volume_slots"         // a role has no key, or a key has no role
+	VolumeUnlockFailed Alarm = "volume_unlock_failed" // a try to unlock failed
+	VolumeFull         Alarm = "volume_full"
+	VolumeFilling      Alarm = "volume_filling"
+	VolumeBusy         Alarm = "volume_busy"
+	VolumeSlow         Alarm = "volume_slow"
+	VolumeHeaderBackup Alarm = "volume_header_backup" // the backup of its header is missing or old
+	VolumeKeyDue       Alarm = "volume_key_due"       // a key is old, was not checked, or is known to somebody who left
+	VolumeMigration    Alarm = "volume_migration"     // it was begun and not finished
 )
 
 // Alarms are all of them, in the order of the documentation.
@@ -43,8 +56,13 @@ func Alarms() []Alarm {
 	return []Alarm{
 		Stale, RunFailed, Incomplete, CopyMissing, StoreDown, SizeOdd, DurationOdd, DrillOverdue, DrillFailed, DrillImpossible, ObjectiveMissed,
 		VerifyFailed, PruneBlocked, DiskFull, KeyDue, RecipientUnknown, AuditBroken, ClockOff, ConfigChanged, QueueFailing, ChannelFailing,
+		VolumeLocked, VolumeNotLUKS, VolumeElsewhere, VolumeSlots, VolumeUnlockFailed, VolumeFull, VolumeFilling, VolumeBusy, VolumeSlow, VolumeHeaderBackup,
+		VolumeKeyDue, VolumeMigration,
 	}
 }
+
+// OfVolume reports whether the alarm is about a volume.
+func (a Alarm) OfVolume() bool { return strings.HasPrefix(string(a), "volume_") }
 
 // Severity says how soon somebody must act.
 type Severity int
@@ -65,7 +83,8 @@ func (s Severity) String() string {
 // Severity is that of an alarm; it never depends on the figures.
 func (a Alarm) Severity() Severity {
 	switch a {
-	case Stale, RunFailed, DrillFailed, VerifyFailed, AuditBroken, RecipientUnknown, QueueFailing:
+	case Stale, RunFailed, DrillFailed, VerifyFailed, AuditBroken, RecipientUnknown, QueueFailing,
+		VolumeLocked, VolumeNotLUKS, VolumeElsewhere, VolumeSlots, VolumeUnlockFailed, VolumeFull:
 		return Critical
 	}
 	return Warning
@@ -73,18 +92,23 @@ func (a Alarm) Severity() Severity {
 
 // Finding is one thing that is wrong.
 type Finding struct {
-	Alarm Alarm
-	Job   holdfast.JobName // "" when it is not about one
-	Store string
-	What  string    // of what else there may be several: a source and an item, a key, a channel
-	Since time.Time // zero: not known
-	Text  string    // a sentence on one line, without a full stop
-	Hint  string    // what to do
+	Alarm  Alarm
+	Job    holdfast.JobName // "" when it is not about one
+	Store  string
+	Volume string
+	What   string    // of what else there may be several: a source and an item, a key, a channel
+	Since  time.Time // zero: not known
+	Text   string    // a sentence on one line, without a full stop
+	Hint   string    // what to do
 }
 
 // Key tells findings apart: that of what is wrong now is the same for as long as it lasts.
 func (f Finding) Key() string {
-	return strings.Join([]string{string(f.Alarm), string(f.Job), f.Store, f.What}, "/")
+	what := f.What
+	if f.Volume != "" {
+		what = f.Volume + "/" + what
+	}
+	return strings.Join([]string{string(f.Alarm), string(f.Job), f.Store, what}, "/")
 }
 
 // About names what it is about, for the beginning of a line.
@@ -95,6 +119,9 @@ func (f Finding) About() string {
 	}
 	if f.Store != "" {
 		parts = append(parts, "store "+f.Store)
+	}
+	if f.Volume != "" {
+		parts = append(parts, "volume "+f.Volume)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -88,6 +88,9 @@ func Judge(s State, l Limits) []Finding {
 	for _, key := range s.Keys {
 		j.key(key)
 	}
+	for _, v := range s.Volumes {
+		j.volume(v)
+	}
 	j.service()
 	return sorted(j.found)
 }

@@ -3,6 +3,7 @@ package health_test
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -30,6 +31,9 @@ func draw(t *rapid.T) health.State {
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "keys") {
 		s.Keys = append(s.Keys, health.Key{Name: fmt.Sprintf("key%d", i), Created: drawTime(t), Expires: drawTime(t), Checked: drawTime(t), Needed: rapid.Bool().Draw(t, "needed")})
+	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "volumes") {
+		s.Volumes = append(s.Volumes, drawVolume(t, fmt.Sprintf("volume%d", i)))
 	}
 	s.Audit.Broken, s.Service.Config, s.Service.Clock = drawWhy(t), drawWhy(t), drawWhy(t)
 	s.Service.Channels = []health.Channel{{Name: "mail", Failed: drawWhy(t), Since: drawTime(t)}, {Name: "chat", Failed: drawWhy(t)}}
@@ -158,10 +162,10 @@ func worse() map[string]worsening {
 			}
 		}
 	}
-	return map[string]worsening{
+	all := map[string]worsening{
 		"time goes by": {func(t *rapid.T, s *health.State, _ *health.Job) {
 			s.At = s.At.Add(time.Duration(rapid.Int64Range(0, int64(60*day)).Draw(t, "later")))
-		}, []health.Alarm{health.ClockOff}},
+		}, []health.Alarm{health.ClockOff, health.VolumeUnlockFailed}},
 		"a copy is damaged":       {place(func(p *health.Place) { p.Damaged++ }), nil},
 		"a copy is hidden":        {place(func(p *health.Place) { p.Hidden++ }), nil},
 		"a prune is blocked":      {place(func(p *health.Place) { p.Blocked = "a gap" }), nil},
@@ -183,8 +187,10 @@ func worse() map[string]worsening {
 		"a store is down": {place(func(p *health.Place) {
 			*p = health.Place{Store: p.Store, Down: "no route", Damaged: p.Damaged, Hidden: p.Hidden, Blocked: p.Blocked}
 		}),
-			[]health.Alarm{health.StoreDown, health.CopyMissing, health.DrillOverdue, health.DrillImpossible, health.KeyDue, health.Stale, health.ObjectiveMissed}},
+			[]health.Alarm{health.StoreDown, health.CopyMissing, health.DrillOverdue, health.DrillImpossible, health.KeyDue, health.Stale, health.ObjectiveMissed, health.VolumeHeaderBackup}},
 	}
+	maps.Copy(all, worseVolume())
+	return all
 }
 
 func distrust(job *health.Job) {
@@ -258,6 +264,9 @@ func TestWorseEndsNoOtherAlarm(t *testing.T) {
 				}
 				for i := range s.Jobs {
 					takeFuture(&s.Jobs[i])
+				}
+				for i := range s.Volumes {
+					takeFutureOf(&s.Volumes[i])
 				}
 				before := health.Judge(s, health.Limits{})
 				job := s.Jobs[0]

@@ -1,9 +1,9 @@
-// Package health judges what is known about jobs, stores and keys at one moment: what is wrong, how badly, since when, and what to do.
+// Package health judges what is known about jobs, stores, keys and volumes at one moment: what is wrong, how badly, since when, and what to do.
 // `status`, the alarms, the watchman and the metrics all go by it, so that they cannot contradict each other.
 //
 // It hides the conditions and their thresholds. Its laws: it is pure (no clock, no I/O); what is not known is never good; what lies in the
 // future counts for nothing; every finding has a stable identity, so that its end can be told; one thing that becomes worse takes no other
-// finding away; a text is one line and names jobs, stores, sources and figures, never data and never a secret. It is not its job to find
+// finding away; a text is one line and names jobs, stores, sources, volumes and figures, never data and never a secret. It is not its job to find
 // anything out: survey does that, and whoever has a State made of other things can have it judged as well.
 package health
 
@@ -21,6 +21,7 @@ type State struct {
 	Jobs    []Job
 	Stores  []Store
 	Keys    []Key
+	Volumes []Volume
 	Audit   Audit
 	Service Service
 }

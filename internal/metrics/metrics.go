@@ -1,7 +1,7 @@
 // Package metrics shows the last known state of all jobs as series that Prometheus reads: on a page, and in a file for node_exporter.
 //
 // It hides the names of the series, their labels, the text format and what is rendered when. Its laws:
-//   - Every series is there from the first state on, for every job, task, store and alarm, so that a rule needs no absent(). What never
+//   - Every series is there from the first state on, for every job, task, store, volume and alarm, so that a rule needs no absent(). What never
 //     happened has the timestamp 0, which is older than any limit; what cannot be known is NaN or +Inf, as its help says, and never good.
 //   - Labels are names of the configuration and words of fixed sets. No identity of a backup and no name of an item is among them.
 //   - It computes no age: a series has the time at which something happened, and stays true while nobody looks.

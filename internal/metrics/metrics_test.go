@@ -68,12 +68,24 @@ func wellJob(name holdfast.JobName, at time.Time) health.Job {
 	return job
 }
 
+// wellVolume is one that nothing is wrong with at a moment.
+func wellVolume(name string, at time.Time) health.Volume {
+	return health.Volume{
+		Name: name, State: health.Mounted, Wanted: true, LUKS: true, Guarded: true, Slots: 2,
+		Keys: []health.VolumeKey{{Role: "operational", Created: at.Add(-900 * time.Hour), Checked: at.Add(-300 * time.Hour)}, {Role: "recovery", Created: at.Add(-900 * time.Hour)}},
+		Size: 50_000_000_000, Used: 20_000_000_000, Span: 5 * time.Minute, Busy: 0.125, Latency: 800 * time.Microsecond, BaselineLatency: 700 * time.Microsecond,
+		Query: 31 * time.Millisecond, BaselineQuery: 30 * time.Millisecond, HeaderBackup: at.Add(-200 * time.Hour), HeaderChanged: at.Add(-900 * time.Hour),
+		Holders: []health.VolumeHolder{{Role: "operational"}, {Role: "recovery"}}, HoldersChecked: at.Add(-300 * time.Hour),
+	}
+}
+
 // wellState is one in which all is well.
 func wellState(at time.Time, jobs ...holdfast.JobName) health.State {
 	s := health.State{
 		At: at, Host: "app1",
 		Stores:  []health.Store{{Name: "main", Free: 70_000_000_000}, {Name: "away", Free: -1}},
 		Keys:    []health.Key{{Name: "ops", Created: at.Add(-900 * time.Hour), Expires: at.Add(9000 * time.Hour), Checked: at.Add(-300 * time.Hour), Needed: true}, {Name: "old", Created: at.Add(-2000 * time.Hour)}},
+		Volumes: []health.Volume{wellVolume("pg-data", at)},
 		Audit:   health.Audit{Records: 321, Checked: at.Add(-time.Minute)},
 		Service: health.Service{Running: true, Started: at.Add(-400 * time.Hour), Waiting: 2, Busy: 1, Channels: []health.Channel{{Name: "mail ops@example.org"}}},
 	}
@@ -117,6 +129,8 @@ func goldenState() health.State {
 	state.Jobs = append(state.Jobs, health.Job{Name: "new", Scheduled: true, Paused: true, Interval: time.Hour, Places: []health.Place{{Store: "main"}}})
 	state.Service.Channels = append(state.Service.Channels, health.Channel{Name: `chat "ops"`, Failed: "timeout"})
 	state.Service.Config = "the file changed"
+	state.Volumes = append(state.Volumes, health.Volume{Name: "new", State: health.Locked, Wanted: true, LUKS: true, Slots: 1, Keys: []health.VolumeKey{{Role: "operational"}},
+		BusySince: goldenTime, HeaderBackup: goldenTime.Add(-900 * time.Hour), LastFailed: goldenTime, FailedUnlocks: 2, Migration: "watching", MigrationSince: goldenTime.Add(-time.Hour)})
 	return state
 }
 
@@ -185,10 +199,38 @@ func TestSameSeriesWhateverHappened(t *testing.T) {
 	for i, key := range fresh.Keys {
 		fresh.Keys[i] = health.Key{Name: key.Name}
 	}
+	for i, volume := range fresh.Volumes {
+		fresh.Volumes[i] = health.Volume{Name: volume.Name}
+	}
 	fresh.Audit = health.Audit{}
 	fresh.Service = health.Service{Channels: fresh.Service.Channels}
 	if diff := cmp.Diff(names(busy), names(fresh)); diff != "" {
 		t.Errorf("series differ by what happened:\n%s", diff)
+	}
+}
+
+// TestWithoutVolumes: where none is configured, nothing is said of volumes; where there are, each has its series of each alarm.
+func TestWithoutVolumes(t *testing.T) {
+	s, state := newSet(), goldenState()
+	judged(s, state)
+	all := values(t, scrape(t, s))
+	for name, want := range map[string]string{
+		`holdfast_alarm{alarm="volume_locked",backup_job="",severity="critical",store="",volume="pg-data"}`: "0",
+		`holdfast_alarm{alarm="volume_locked",backup_job="",severity="critical",store="",volume="new"}`:     "1",
+		`holdfast_volume_state{state="mounted",volume="pg-data"}`:                                           "1",
+		`holdfast_volume_state{state="locked",volume="new"}`:                                                "1",
+		`holdfast_volume_busy_ratio{volume="pg-data"}`:                                                      "0.125",
+		`holdfast_volume_busy_ratio{volume="new"}`:                                                          "NaN",
+	} {
+		if all[name] != want {
+			t.Errorf("%s is %q, want %s", name, all[name], want)
+		}
+	}
+	state.Volumes = nil
+	judged(s, state)
+	text := strings.ReplaceAll(scrape(t, s), "it has the label volume when it is about one", "")
+	if line := regexp.MustCompile(`(?m)^.*volume.*$`).FindString(text); line != "" {
+		t.Errorf("without a volume there is %s", line)
 	}
 }
 

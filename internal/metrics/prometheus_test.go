@@ -25,12 +25,14 @@ import (
 // patience bounds every wait for a condition; all of them together take seconds.
 const patience = 40 * time.Second
 
-// breakage makes one alarm true, of a job of its own where it is about one.
+// breakage makes one alarm true, of a job or a volume of its own where it is about one.
 type breakage struct {
-	alarm health.Alarm
-	job   func(j *health.Job, now time.Time)
-	host  func(s *health.State, now time.Time)
-	store string // of the alert
+	alarm  health.Alarm
+	job    func(j *health.Job, now time.Time)
+	volume func(v *health.Volume, now time.Time)
+	host   func(s *health.State, now time.Time)
+	store  string       // of the alert
+	also   health.Alarm // of the same volume; "": none
 }
 
 func breakages() []breakage {
@@ -87,15 +89,45 @@ func breakages() []breakage {
 		{alarm: health.ConfigChanged, host: func(s *health.State, _ time.Time) { s.Service.Config = "line 3 is refused" }},
 		{alarm: health.QueueFailing, host: func(s *health.State, _ time.Time) { s.Service.Queue = "the disk is full" }},
 		{alarm: health.ChannelFailing, host: func(s *health.State, _ time.Time) { s.Service.Channels[0].Failed = "timeout" }},
+		{alarm: health.VolumeLocked, volume: func(v *health.Volume, _ time.Time) { v.State = health.Locked }},
+		{alarm: health.VolumeNotLUKS, volume: func(v *health.Volume, _ time.Time) { v.LUKS = false }},
+		{alarm: health.VolumeElsewhere, volume: func(v *health.Volume, _ time.Time) { v.Guarded = false }},
+		{alarm: health.VolumeSlots, volume: func(v *health.Volume, _ time.Time) { v.Slots, v.Keys = 1, v.Keys[:1] }},
+		{alarm: health.VolumeUnlockFailed, volume: func(v *health.Volume, now time.Time) { v.FailedUnlocks, v.LastFailed = 1, now.Add(-time.Hour) }},
+		{alarm: health.VolumeFull, also: health.VolumeFilling, volume: func(v *health.Volume, _ time.Time) { v.Used = v.Size }},
+		{alarm: health.VolumeFilling, volume: func(v *health.Volume, _ time.Time) { v.Used = v.Size / 10 * 9 }},
+		{alarm: health.VolumeBusy, volume: func(v *health.Volume, now time.Time) { v.Busy, v.BusySince = 1, now.Add(-time.Hour) }},
+		{alarm: health.VolumeSlow, volume: func(v *health.Volume, _ time.Time) { v.Latency = time.Second }},
+		{alarm: health.VolumeHeaderBackup, volume: func(v *health.Volume, now time.Time) { v.HeaderChanged = now }},
+		{alarm: health.VolumeKeyDue, volume: func(v *health.Volume, _ time.Time) { v.Holders = nil }},
+		{alarm: health.VolumeMigration, volume: func(v *health.Volume, now time.Time) {
+			v.Migration, v.MigrationSince = "watching", now.AddDate(0, 0, -8)
+		}},
 	}
 }
+
+// name is that of the job or the volume that an alarm is tried with.
+func (b breakage) name() string { return "with-" + strings.ReplaceAll(string(b.alarm), "_", "-") }
 
 // jobOf is the job that an alarm is tried with.
 func (b breakage) jobOf() holdfast.JobName {
 	if b.job == nil {
 		return ""
 	}
-	return holdfast.JobName("with-" + strings.ReplaceAll(string(b.alarm), "_", "-"))
+	return holdfast.JobName(b.name())
+}
+
+// alerts are those that it raises.
+func (b breakage) alerts() []string {
+	volume := ""
+	if b.volume != nil {
+		volume = b.name()
+	}
+	all := []string{about(alertOf(b.alarm), b.alarm.Severity().String(), string(b.jobOf()), b.store, volume)}
+	if b.also != "" {
+		all = append(all, about(alertOf(b.also), b.also.Severity().String(), "", "", volume))
+	}
+	return all
 }
 
 // states returns one in which all is well, and one in which everything is broken.
@@ -108,18 +140,27 @@ func states(t *testing.T, now time.Time) (well, broken health.State) {
 		}
 	}
 	well, broken = wellState(now, jobs...), wellState(now, jobs...)
+	for _, b := range breakages() {
+		if b.volume == nil {
+			continue
+		}
+		v := wellVolume(b.name(), now)
+		well.Volumes = append(well.Volumes, v)
+		b.volume(&v, now)
+		broken.Volumes = append(broken.Volumes, v)
+	}
 	if found := health.Judge(well, health.Limits{}); len(found) > 0 {
 		t.Fatalf("not all is well: %v", found)
 	}
 	var tried []health.Alarm
 	for _, b := range breakages() {
 		tried = append(tried, b.alarm)
-		if b.host != nil {
+		switch {
+		case b.host != nil:
 			b.host(&broken, now)
-			continue
+		case b.job != nil:
+			b.job(&broken.Jobs[slices.Index(jobs, b.jobOf())], now)
 		}
-		i := slices.Index(jobs, b.jobOf())
-		b.job(&broken.Jobs[i], now)
 	}
 	for _, alarm := range health.Alarms() {
 		if !slices.Contains(tried, alarm) {
@@ -150,7 +191,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	for _, alert := range message.Alerts {
-		s.state[about(alert.Labels["alertname"], alert.Labels["severity"], alert.Labels["job"], alert.Labels["store"])] = alert.Status
+		s.state[about(alert.Labels["alertname"], alert.Labels["severity"], alert.Labels["job"], alert.Labels["store"], alert.Labels["volume"])] = alert.Status
 		if strings.Contains(fmt.Sprint(alert.Annotations), "<no value>") || alert.Annotations["runbook_url"] == "" {
 			s.state["badly annotated: "+fmt.Sprint(alert)] = alert.Status
 		}
@@ -162,8 +203,8 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func about(alert, severity, job, store string) string {
-	return strings.TrimSpace(strings.Join([]string{alert, severity, job, store}, " "))
+func about(alert, severity, job, store, volume string) string {
+	return strings.TrimSpace(strings.Join([]string{alert, severity, job, store, volume}, " "))
 }
 
 // await waits until exactly these are in the state, and no other.
@@ -320,10 +361,10 @@ scrape_configs:
 	goneServer.Close()
 	var want []string
 	for _, b := range breakages() {
-		want = append(want, about(alertOf(b.alarm), b.alarm.Severity().String(), string(b.jobOf()), b.store))
+		want = append(want, b.alerts()...)
 	}
-	down := about("HoldfastDown", "critical", "holdfast", "")
-	want = append(want, about("HoldfastSurveyOld", "critical", "", ""))
+	down := about("HoldfastDown", "critical", "holdfast", "", "")
+	want = append(want, about("HoldfastSurveyOld", "critical", "", "", ""))
 	told.await(t, "firing", append(slices.Clone(want), down))
 
 	t.Run("dashboard", func(t *testing.T) { everyPanelShows(t, server) })

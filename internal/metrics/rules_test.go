@@ -12,7 +12,6 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"holdfast/internal/health"
-	"holdfast/internal/metrics"
 )
 
 const (
@@ -165,7 +164,8 @@ var metricName = regexp.MustCompile(`\bholdfast_[a-z_]+\b`)
 
 // TestNamesExist: what rules and dashboard ask for is on the page.
 func TestNamesExist(t *testing.T) {
-	s := metrics.New(metrics.Build{})
+	s := newSet()
+	judged(s, goldenState())
 	known := map[string]bool{}
 	for _, line := range strings.Split(scrape(t, s), "\n") {
 		if name, is := strings.CutPrefix(line, "# TYPE "); is {

@@ -60,7 +60,7 @@ func render(state health.State, limits health.Limits, findings []health.Finding,
 	t := &text{out: make([]byte, 0, 16<<10+len(v.jobs)*16<<10)}
 	t.family("holdfast_build_info", "Always 1: which program this is.")
 	t.add(1, "goversion", build.GoVersion, "version", build.Version)
-	for _, f := range slices.Concat(hostFamilies(), jobFamilies(), taskFamilies(), backupFamilies(), copyFamilies(), drillFamilies(), alarmFamilies()) {
+	for _, f := range slices.Concat(hostFamilies(), jobFamilies(), taskFamilies(), backupFamilies(), copyFamilies(), drillFamilies(), volumeFamilies(v.Volumes), alarmFamilies()) {
 		t.family("holdfast_"+f.name, f.help)
 		f.add(v, t)
 	}

@@ -28,8 +28,8 @@ type AlertmanagerOptions struct {
 
 // Alertmanager posts alerts to a Prometheus Alertmanager, API v2. See https://prometheus.io/docs/alerting/latest/alerts_api.
 //
-// An alarm and its resolution are one alert when all of these labels are the same: alertname, severity, host, job, store, key.
-// The name is Holdfast and the word of the alarm in camel case, HoldfastStale; of a success, a failure and a test that of the kind.
+// An alarm and its resolution are one alert when all of these labels are the same: alertname, severity, host, job, store,
+// volume, key. The name is Holdfast and the word of the alarm in camel case, HoldfastStale; of a success, a failure and a test that of the kind.
 // Those three have no end of their own: the server's resolve_timeout ends them.
 type Alertmanager struct {
 	*client
@@ -106,7 +106,7 @@ func (m Message) alert(lasts time.Duration) alert {
 	}
 	made := alert{
 		Labels: filled(map[string]string{
-			"alertname": "Holdfast" + camel(name), "severity": string(m.Severity), "host": m.Host, "job": m.Job, "store": m.Store, "key": m.Key,
+			"alertname": "Holdfast" + camel(name), "severity": string(m.Severity), "host": m.Host, "job": m.Job, "store": m.Store, "volume": m.Volume, "key": m.Key,
 		}),
 		Annotations: filled(map[string]string{"summary": m.Title, "description": m.Text, "hint": m.Hint, "runbook_url": m.Runbook}),
 		StartsAt:    m.Since,

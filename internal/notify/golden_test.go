@@ -54,7 +54,7 @@ func TestRequests(t *testing.T) {
 	each(t, func(t *testing.T, s service) {
 		sink := newSink(t, func(w http.ResponseWriter, _ *http.Request) { s.answer(w) })
 		channel := s.must(t, sink.URL, notify.Reach{})
-		for _, m := range []notify.Message{alarm, resolved, success, failure, probe, hostile} {
+		for _, m := range []notify.Message{alarm, resolved, locked, success, failure, probe, hostile} {
 			if err := channel.Send(t.Context(), m); err != nil {
 				t.Errorf("%s: %v", m.Kind, err)
 			}
@@ -132,7 +132,7 @@ func TestAlertmanagerAccepts(t *testing.T) {
 	early := with(resolved, func(m *notify.Message) { m.Time = since.Add(-time.Hour) })
 	undated := with(alarm, func(m *notify.Message) { m.Time, m.Since = time.Time{}, time.Time{} })
 	var posted []postable
-	for i, m := range []notify.Message{alarm, resolved, early, undated, success, hostile} {
+	for i, m := range []notify.Message{alarm, resolved, early, undated, success, locked, hostile} {
 		if err := channel.Send(t.Context(), m); err != nil {
 			t.Fatal(err)
 		}

@@ -81,9 +81,9 @@ func TestMail(t *testing.T) {
 					"What to do: look at the report: holdfast report orders\nRead on: https://runbooks.example.com/drill_failed?job=orders&a=b\n"+
 					"Since: 2026-10-04 03:00 UTC\nAbout: host db1, job orders, store offsite\n")
 			checkLetter(t, letters[1], "[holdfast] WARNING: <!channel> & \"quotes\" Subject: other [31m "+
-				"(host db1 Bcc: all@example.com body, job <@everyone>, store a b c d)",
+				"(host db1 Bcc: all@example.com body, job <@everyone>, store a b c d, volume v X-Volume: 1)",
 				"WARNING: <!channel> & \"quotes\" Subject: other [31m\none\ntwo\n.\n<b>&amp;</b> \ufffd\nWhat to do: a\nb\n"+
-					"About: host db1 Bcc: all@example.com body, job <@everyone>, store a b c d\n")
+					"About: host db1 Bcc: all@example.com body, job <@everyone>, store a b c d, volume v X-Volume: 1\n")
 			ids := []string{letters[0].header(t).Get("Message-ID"), letters[1].header(t).Get("Message-ID")}
 			if ids[0] == ids[1] || !strings.HasSuffix(ids[0], "@example.com>") || len(ids[0]) < 30 {
 				t.Errorf("message IDs %q", ids)

@@ -49,6 +49,7 @@ type Message struct {
 	Host     string    `json:"host,omitempty"`
 	Job      string    `json:"job,omitempty"`
 	Store    string    `json:"store,omitempty"`
+	Volume   string    `json:"volume,omitempty"`  // the encrypted volume that it is about
 	Title    string    `json:"title"`             // one line
 	Text     string    `json:"text,omitempty"`    // few lines, plain
 	Hint     string    `json:"hint,omitempty"`    // what to do

@@ -209,6 +209,10 @@ var (
 	resolved = with(alarm, func(m *notify.Message) {
 		m.Kind, m.Title, m.Text, m.Hint = notify.Resolved, "the newest backup restores again", "", ""
 	})
+	locked = notify.Message{
+		Kind: notify.Alarm, Severity: notify.Critical, Alarm: "volume_locked", Host: "db1", Volume: "pg-data",
+		Title: "volume pg-data is locked", Text: "what is on it cannot be reached", Hint: "`holdfast volume unlock pg-data`", Time: now, Key: "volume_locked///pg-data/",
+	}
 	success = notify.Message{
 		Kind: notify.Success, Severity: notify.Info, Host: "db1", Job: "orders", Title: "backup abcdefghjk is stored", Time: now,
 	}
@@ -218,7 +222,7 @@ var (
 	probe   = notify.Message{Kind: notify.Test, Host: "db1", Title: "can you read this?", Time: now}
 	hostile = notify.Message{
 		Kind: notify.Alarm, Severity: notify.Warning, Alarm: "stale\r\nX-Alarm: 1", Host: "db1\nBcc: all@example.com\r\n\r\nbody",
-		Job: "<@everyone>", Store: "a\x00b\u2028c\u202ed",
+		Job: "<@everyone>", Store: "a\x00b\u2028c\u202ed", Volume: "v\r\nX-Volume: 1",
 		Title: "<!channel> & \"quotes\"\r\nSubject: other\x1b[31m",
 		Text:  "one\r\ntwo\x07\n.\n<b>&amp;</b> \xff", Hint: "a\nb", Time: now, Key: "k\n1",
 	}

@@ -10,7 +10,7 @@ import (
 
 // clean is the message as every channel sends it: no name can leave its line, times are in UTC, and none is missing.
 func (m Message) clean() Message {
-	for _, field := range []*string{&m.Alarm, &m.Host, &m.Job, &m.Store, &m.Title, &m.Runbook, &m.Key} {
+	for _, field := range []*string{&m.Alarm, &m.Host, &m.Job, &m.Store, &m.Volume, &m.Title, &m.Runbook, &m.Key} {
 		*field = oneLine(*field)
 	}
 	m.Text, m.Hint = plain(m.Text), plain(m.Hint)
@@ -36,7 +36,7 @@ func (m Message) heading() string {
 // about names what the message is about.
 func (m Message) about() string {
 	var parts []string
-	for _, part := range []struct{ what, name string }{{"host", m.Host}, {"job", m.Job}, {"store", m.Store}} {
+	for _, part := range []struct{ what, name string }{{"host", m.Host}, {"job", m.Job}, {"store", m.Store}, {"volume", m.Volume}} {
 		if part.name != "" {
 			parts = append(parts, part.what+" "+part.name)
 		}

@@ -11,13 +11,14 @@ import (
 	"holdfast/internal/journal"
 )
 
-// Records is what a journal tells of jobs. Its zero value has seen nothing.
+// Records is what a journal tells of jobs and of encrypted volumes. Its zero value has seen nothing.
 type Records struct {
 	tasks   map[holdfast.JobName]map[holdfast.Task]health.Task
 	pruned  map[inStore]prune
 	blocked map[inStore]block
 	free    map[string][]health.Sample
 	first   map[holdfast.JobName]time.Time // when the first backup was made
+	volumes map[string]volumeRecords
 }
 
 type inStore struct {
@@ -41,6 +42,10 @@ const freeWindow = 14 * 24 * time.Hour
 
 // Add takes a record in. Records come in their order, which is the one of their chain: the clock may have been set back between two.
 func (r *Records) Add(rec journal.Record) {
+	if rec.Volume != "" {
+		r.addVolume(rec)
+		return
+	}
 	at := inStore{rec.Job, rec.Store}
 	switch rec.Event {
 	case journal.BackupCreated, journal.BackupIncomplete, journal.BackupFailed:
