@@ -41,7 +41,7 @@ func (a *alertSink) read(t *testing.T) {
 		}
 		for _, alert := range message.Alerts {
 			l := alert.Labels
-			a.state[alertOf(l["alertname"], l["severity"], l["instance"], l["job"], l["store"])] = alert.Status
+			a.state[alertOf(l["alertname"], l["severity"], l["instance"], l["job"], l["store"], l["volume"])] = alert.Status
 			if alert.Annotations["runbook_url"] == "" || strings.Contains(fmt.Sprint(alert.Annotations), "<no value>") {
 				t.Errorf("badly annotated: %v", alert)
 			}
@@ -99,9 +99,10 @@ func (o *outage) quickRules() (path string, alerts []string) {
 // shipped rules, and each alert, and no other, reaches a sink through a real Alertmanager. What is mended ends.
 func TestAlerts(t *testing.T) {
 	t.Parallel()
-	all := failures()
+	all, sealed := failures(), volumeFailures()
 	told := &alertSink{newSink(t, nil), map[string]string{}}
 	o, other := newOutage(t, all, told.sink), newBrokenJournal(t)
+	volumes := newVolumes(o, sealed)
 	rules, shipped := o.quickRules()
 	manager := testbed.StartAlertmanager(t, fmt.Sprintf(`
 route: {receiver: sink, group_by: ['...'], group_wait: 10ms, group_interval: 500ms, repeat_interval: 1h}
@@ -139,6 +140,11 @@ scrape_configs:
 		}
 		second = append(second, f.alerts()...)
 	}
+	for _, f := range sealed {
+		tried = append(tried, f.alert)
+		first, second = append(first, f.alerts()...), append(second, f.alerts()...)
+	}
+	tried = append(tried, mountedAlerts()...)
 	if slices.Sort(tried); !slices.Equal(tried, slices.Sorted(slices.Values(shipped))) {
 		t.Errorf("these are tried:\n%s\nthese ship:\n%s", tried, shipped)
 	}
@@ -147,8 +153,9 @@ scrape_configs:
 	// Whatever was told of a host that is gone is not known any more.
 	service.stop()
 	told.awaits(t, second, false)
+	unmeasured(t, series(t, "http://127.79.2.1:18091/metrics"), len(volumes))
 
-	// With all of it mended, what is left is the run that was slow.
+	// With all of it mended, what is left is the run that was slow, and of volumes what cannot be mended here.
 	other.change(journalFile, flipped)
 	other.serve(t, time.Now().UTC())
 	o.now = time.Now().UTC()
@@ -157,8 +164,15 @@ scrape_configs:
 			f.mends(o)
 		}
 	}
+	left := slow.alerts()
+	for i, f := range sealed {
+		if f.mends != nil {
+			f.mends(volumes[i])
+		}
+		left = append(left, f.left()...)
+	}
 	slow.begins(o)
-	told.awaits(t, slow.alerts(), false)
+	told.awaits(t, left, false)
 }
 
 // series are the lines of a page about Holdfast: the value of each series by its name and labels.

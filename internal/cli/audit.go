@@ -34,8 +34,8 @@ func (a *app) auditCommand() *cobra.Command {
 
 type auditFlags struct {
 	storeFlags
-	since, until, event, backup, user string
-	last                              int
+	since, until, event, backup, volume, user string
+	last                                      int
 }
 
 func (a *app) auditShowCommand() *cobra.Command {
@@ -63,13 +63,14 @@ func (a *app) auditShowCommand() *cobra.Command {
 	flags.StringVar(&f.until, "until", "", "to this `DAY`, included")
 	flags.StringVar(&f.event, "event", "", "only these `EVENTS`, separated by commas: RESTORE,LINK,DECRYPT")
 	flags.StringVar(&f.backup, "backup", "", "only what was done with this backup, by its `ID`")
+	flags.StringVar(&f.volume, "volume", "", "only what was done with this encrypted `VOLUME`")
 	flags.StringVar(&f.user, "user", "", "only what this `USER` did")
 	flags.IntVar(&f.last, "last", 0, "only the newest `N`")
 	return cmd
 }
 
 func (f *auditFlags) filter() (journal.Filter, error) {
-	filter := journal.Filter{User: f.user, Backup: holdfast.BackupID(f.backup), Last: f.last}
+	filter := journal.Filter{User: f.user, Backup: holdfast.BackupID(f.backup), Volume: f.volume, Last: f.last}
 	job, err := f.job()
 	if err != nil {
 		return filter, err
@@ -117,7 +118,7 @@ func (a *app) auditShow(ctx context.Context, cfg *config.Config, f *auditFlags, 
 	show := func(r journal.Record) error {
 		if a.flags.json {
 			a.printJSON(map[string]any{"seq": r.Seq, "time": r.Time, "event": r.Event, "user": r.Who.User, "host": r.Who.Host, "address": r.Who.Address, "job": r.Job, "task": r.Task, "backup": r.Backup,
-				"store": r.Store, "result": r.Result, "reason": r.Reason, "detail": r.Detail, "figures": r.Figures, "version": r.Version})
+				"store": r.Store, "volume": r.Volume, "result": r.Result, "reason": r.Reason, "detail": r.Detail, "figures": r.Figures, "version": r.Version})
 			return nil
 		}
 		about := strings.Trim(r.Reason+"; "+r.Detail, "; ")

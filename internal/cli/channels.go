@@ -134,7 +134,7 @@ func tellAll(ctx context.Context, all []teller, m notify.Message, wants func(tel
 func alarmMessage(cfg *config.Config, now time.Time, d alarm.Due) notify.Message {
 	f, host := d.Finding, cfg.Host
 	m := notify.Message{
-		Kind: notify.Alarm, Severity: notify.Warning, Alarm: string(f.Alarm), Host: host, Job: string(f.Job), Store: f.Store, Key: f.Key(),
+		Kind: notify.Alarm, Severity: notify.Warning, Alarm: string(f.Alarm), Host: host, Job: string(f.Job), Store: f.Store, Volume: f.Volume, Key: f.Key(),
 		Since: f.Since, Time: now, Hint: f.Hint, Runbook: cfg.Alarms.Runbooks + "/" + string(f.Alarm) + ".md",
 	}
 	if f.Alarm.Severity() == health.Critical {

@@ -240,7 +240,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.flags.logFile, "log-file", "", "append what is printed to `FILE` (mode 0640)")
 	root.AddCommand(
 		a.initCommand(), a.doctorCommand(), a.statusCommand(), a.serveCommand(), a.workerCommand(), a.notifyCommand(), a.installCommand(), a.watchCommand(), a.reportCommand(), a.backupCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
-		a.drillCommand(), a.restoreCommand(), a.mirrorCommand(), a.pruneCommand(), a.pinCommand(), a.unpinCommand(), a.linkCommand(), a.policyCommand(), a.auditCommand(), a.decryptCommand(), a.importCommand(), a.keyCommand(), a.configCommand(),
+		a.drillCommand(), a.restoreCommand(), a.mirrorCommand(), a.pruneCommand(), a.pinCommand(), a.unpinCommand(), a.linkCommand(), a.policyCommand(), a.auditCommand(), a.decryptCommand(), a.importCommand(), a.keyCommand(), a.volumeCommand(), a.runbookCommand(), a.configCommand(),
 		a.completionCommand(), a.manCommand(), a.versionCommand(),
 	)
 	for _, cmd := range root.Commands() {

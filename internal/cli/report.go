@@ -47,17 +47,7 @@ func (a *app) reportCommand() *cobra.Command {
 				}
 				text = append(text, '\n')
 			}
-			switch {
-			case out == "":
-				_, err = a.Out.Write(text)
-			default:
-				if _, statErr := os.Stat(out); statErr == nil {
-					return holdfast.WithHint(fmt.Errorf("%w: %s exists", holdfast.ErrUsage, out), "name another file")
-				}
-				if err = durable.CreateFile(out, text, 0o600); err == nil {
-					a.result("report: %s", out)
-				}
-			}
+			err = a.writeReport(out, text)
 			if err == nil && len(m.Unseen) > 0 {
 				err = fmt.Errorf("%w: the records of %d store(s) were not seen", holdfast.ErrIncomplete, len(m.Unseen))
 			}
@@ -68,7 +58,32 @@ func (a *app) reportCommand() *cobra.Command {
 	flags.StringVar(&month, "month", "", "the `MONTH`, such as 2026-11 (default: the last one that is over)")
 	flags.StringVar(&out, "out", "", "write it to `FILE`, which must not be there yet")
 	f.addSigners(cmd)
+	cmd.AddCommand(a.reportGDPRCommand())
 	return cmd
+}
+
+// newFile refuses a file that is there already.
+func newFile(path string) error {
+	if _, err := os.Stat(path); path != "" && err == nil {
+		return holdfast.WithHint(fmt.Errorf("%w: %s exists", holdfast.ErrUsage, path), "name another file")
+	}
+	return nil
+}
+
+// writeReport writes a report to a new file; "": to standard output.
+func (a *app) writeReport(out string, text []byte) error {
+	if out == "" {
+		_, err := a.Out.Write(text)
+		return err
+	}
+	if err := newFile(out); err != nil {
+		return err
+	}
+	if err := durable.CreateFile(out, text, 0o600); err != nil {
+		return err
+	}
+	a.result("report: %s", out)
+	return nil
 }
 
 // monthOf is the first moment of a month, on this machine's clock.

@@ -61,6 +61,7 @@ func (a *app) stateOf(ctx context.Context, cfg *config.Config, keys []seal.Publi
 		}
 		state.Stores = append(state.Stores, s)
 	}
+	state.Volumes = a.volumesOf(ctx, cfg, l)
 	state.Keys = a.keysOf(ctx, cfg, places, keys, found.Down)
 	return state, context.Cause(ctx)
 }
@@ -117,6 +118,7 @@ type lookout struct {
 	chain   string // whose records these are
 	read    int64  // number of the last one
 	audit   health.Audit
+	volumes map[string]volumeLook
 }
 
 // auditEvery is how often the whole journal is checked by somebody who looks again and again; between two checks only what is new is read.

@@ -40,7 +40,7 @@ type desk struct {
 }
 
 // newDesk makes one with a configuration; DIR in it stands for the folder.
-func newDesk(t *testing.T, text string, environ ...string) *desk {
+func newDesk(t testing.TB, text string, environ ...string) *desk {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, dir+"/holdfast.yaml", "version: 1\n"+strings.ReplaceAll(text, "DIR", dir), 0o600)

@@ -98,8 +98,12 @@ func (a *app) showState(state health.State, findings []health.Finding) error {
 	if len(findings) > 0 {
 		fmt.Fprintln(a.Out)
 	}
+	widest := 0
+	for _, alarm := range health.Alarms() {
+		widest = max(widest, len(alarm))
+	}
 	for _, f := range findings {
-		line := fmt.Sprintf("  %-8s  %-17s  ", f.Alarm.Severity(), f.Alarm)
+		line := fmt.Sprintf("  %-8s  %-*s  ", f.Alarm.Severity(), widest, f.Alarm)
 		if about := f.About(); about != "" {
 			line += about + ": "
 		}
@@ -109,7 +113,7 @@ func (a *app) showState(state health.State, findings []health.Finding) error {
 		}
 		fmt.Fprintln(a.Out, line)
 		if f.Hint != "" {
-			fmt.Fprintln(a.Out, strings.Repeat(" ", 31)+f.Hint)
+			fmt.Fprintln(a.Out, strings.Repeat(" ", len("  critical    ")+widest)+f.Hint)
 		}
 	}
 	fmt.Fprintln(a.Out)
@@ -243,7 +247,7 @@ func stateJSON(state health.State, findings []health.Finding) map[string]any {
 	}
 	told := []map[string]any{}
 	for _, f := range findings {
-		told = append(told, map[string]any{"alarm": f.Alarm, "severity": f.Alarm.Severity().String(), "job": f.Job, "store": f.Store, "what": f.What, "since": at(f.Since), "text": f.Text, "hint": f.Hint})
+		told = append(told, map[string]any{"alarm": f.Alarm, "severity": f.Alarm.Severity().String(), "job": f.Job, "store": f.Store, "volume": f.Volume, "what": f.What, "since": at(f.Since), "text": f.Text, "hint": f.Hint})
 	}
 	jobs := []map[string]any{}
 	for _, job := range state.Jobs {
