@@ -38,11 +38,8 @@ func startGuest(t *testing.T, opt testbed.VMOptions) *guest {
 	t.Helper()
 	opt.Files = map[string]string{"/usr/local/bin/holdfast": testbed.StaticProgram(t, "holdfast/cmd/holdfast")}
 	g := &guest{testbed.StartVM(t, opt), t}
-	g.Must(t, "mkdir", "-p", guestKeys, "/srv", "/etc/holdfast", "/root/recovery")
-	for name, text := range passphrases {
-		g.Put(t, guestKeys+name, []byte(text+"\n"), 0o600)
-		g.Put(t, guestKeys+name+".exact", []byte(text), 0o600) // as cryptsetup itself takes it from a file
-	}
+	g.Must(t, "mkdir", "-p", "/srv", "/etc/holdfast", "/root/recovery")
+	g.keys()
 	g.postgres(guestBin+"initdb", "--pgdata="+guestData, "--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C", "--wal-segsize=1")
 	g.startServer()
 	g.sql("CREATE ROLE app LOGIN", "CREATE DATABASE shop OWNER app")
@@ -361,9 +358,7 @@ func (g *guest) reencrypt() {
 
 func (g *guest) powerCut() {
 	g.Crash(g.t)
-	for name, text := range passphrases {
-		g.Put(g.t, guestKeys+name, []byte(text+"\n"), 0o600)
-	}
+	g.keys()
 	g.holdfast(0, []string{"locked"}, "volume", "status")
 	if output, exit := g.Run(g.t, "mkdir", "/srv/pg/x"); exit == 0 {
 		g.t.Errorf("the bare mount point takes a folder after a power cut: %s", output)
@@ -371,5 +366,71 @@ func (g *guest) powerCut() {
 	g.holdfast(0, []string{"is open"}, "volume", "unlock", "--passphrase-file", key("new"))
 	if got := string(g.Get(g.t, "/srv/pg/pgdata/file")); got != "precious\n" {
 		g.t.Errorf("the file is %q", got)
+	}
+}
+
+// TestVolumeAtBoot has a machine with systemd start while its volume is locked: nothing hangs, the server is not started without the volume, and
+// is once somebody has unlocked it, by an answer to the unit's question or by hand.
+func TestVolumeAtBoot(t *testing.T) {
+	t.Parallel()
+	g := &guest{testbed.StartVM(t, testbed.VMOptions{Systemd: true, Files: map[string]string{"/usr/local/bin/holdfast": testbed.StaticProgram(t, "holdfast/cmd/holdfast")}}), t}
+	g.keys()
+	g.Must(t, "mkdir", "-p", "/root/recovery", "/etc/holdfast")
+	g.Must(t, "holdfast", "init", "--yes", "--config", guestConfig, "--state", "/var/lib/holdfast", "--source", "files:/etc/hostname", "--store", "/srv/store", "--identity-out", guestIdentity)
+	g.Put(t, guestConfig, append(g.Get(t, guestConfig), "\nvolumes:\n  pg-data: {device: /srv/pg.luks, mount: /srv/pg, owner: postgres, job: app, server: {unit: db.service}}\n"...), 0o600)
+	// It stands for a server: it says whether it found its data.
+	g.Put(t, "/etc/systemd/system/db.service", []byte("[Service]\nExecStart=/bin/sh -c 'ls /srv/pg/pgdata/here && exec sleep infinity'\n[Install]\nWantedBy=multi-user.target\n"), 0o644)
+	g.holdfast(0, nil, "volume", "create", "--name", "pg-data", "--size", "64M", "--operational-file", key("operational"), "--recovery-file", key("recovery"), "--kdf-memory", "1", "--kdf-iterations", "4")
+	g.Must(t, "touch", "/srv/pg/pgdata/here")
+	g.holdfast(0, []string{"holdfast-volume-pg-data.service"}, "volume", "units", "--program", "/usr/local/bin/holdfast")
+	g.Must(t, "systemctl", "daemon-reload")
+	g.Must(t, "systemctl", "enable", "holdfast-volume-pg-data.service", "db.service")
+
+	for _, how := range []string{"an answer", "by hand"} {
+		t.Run(how, func(t *testing.T) {
+			g := &guest{g.VM, t}
+			g.Reboot(t)
+			g.keys()
+			g.awaitText("activating", "systemctl", "is-active", "holdfast-volume-pg-data.service")
+			if output, _ := g.Run(t, "systemctl", "is-active", "db.service"); strings.TrimSpace(output) != "inactive" {
+				t.Errorf("the server is %q while the volume is locked", output)
+			}
+			g.holdfast(0, []string{"locked"}, "volume", "status")
+			if how == "an answer" {
+				g.awaitText("passphrase of volume pg-data", "sh", "-c", "cat /run/systemd/ask-password/ask.*")
+				g.Must(t, "sh", "-c", "socket=$(sed -n s/^Socket=//p /run/systemd/ask-password/ask.*) && /lib/systemd/systemd-reply-password 1 $socket <"+key("operational")+".exact")
+			} else {
+				g.holdfast(0, nil, "volume", "unlock", "--passphrase-file", key("recovery"))
+			}
+			g.awaitText("running", "systemctl", "show", "--property=SubState", "db.service")
+			g.holdfast(0, []string{"mounted"}, "volume", "status")
+			if got := g.Booted(t); got != "running" {
+				t.Errorf("the machine is %q:\n%s", got, g.Must(t, "systemctl", "list-units", "--failed", "--no-pager"))
+			}
+		})
+	}
+}
+
+// keys puts the passphrases into memory, where a restart forgets them.
+func (g *guest) keys() {
+	g.t.Helper()
+	g.Must(g.t, "mkdir", "-p", guestKeys)
+	for name, text := range passphrases {
+		g.Put(g.t, guestKeys+name, []byte(text+"\n"), 0o600)
+		g.Put(g.t, guestKeys+name+".exact", []byte(text), 0o600) // as cryptsetup itself takes it from a file
+	}
+}
+
+// awaitText runs a program until what it says has text in it.
+func (g *guest) awaitText(text string, args ...string) {
+	g.t.Helper()
+	for tries := 0; ; tries++ {
+		output, _ := g.Run(g.t, args...)
+		if strings.Contains(output, text) {
+			return
+		}
+		if tries == 3000 {
+			g.t.Fatalf("%s never says %q, but %q\n%s", strings.Join(args, " "), text, output, g.Console())
+		}
 	}
 }

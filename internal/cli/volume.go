@@ -11,6 +11,8 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -207,6 +209,9 @@ func (a *app) secretFrom(fd int) (holdfast.Secret, error) {
 func askPassword(ctx context.Context, what string) (holdfast.Secret, error) {
 	cmd := exec.CommandContext(ctx, "/usr/bin/systemd-ask-password", fmt.Sprintf("--timeout=%d", int(unit.VolumeWait.Seconds())), "--id=holdfast", what)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	// With SIGTERM it takes the question back; killed, it would leave it to the agents.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
 	answer, err := cmd.Output()
 	if ctx.Err() != nil {
 		return holdfast.Secret{}, holdfast.ErrInterrupted

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -92,12 +93,12 @@ func (f *emergencyFlags) detail() string {
 
 func (a *app) volumeUnlock(ctx context.Context, cfg *config.Config, d disk, key keyFlags, e emergencyFlags) (err error) {
 	host := a.volumeHost()
+	asking := ctx
 	if key.ask {
-		// Somebody may have been quicker than the unit that asks.
-		if s, err := host.Status(ctx, d.volume); err == nil && s.State == volume.Mounted {
-			a.result("volume %s is open and mounted on %s already", d.config.Name, d.volume.Mount)
-			return nil
-		}
+		// Somebody may have been quicker than the unit that asks, or becomes so while it does.
+		var stop func()
+		asking, stop = untilMounted(ctx, host, d)
+		defer stop()
 	}
 	// New keys are there before the old ones are used: a rotation that has none would leave an open envelope.
 	var fresh rotationKeys
@@ -110,7 +111,11 @@ func (a *app) volumeUnlock(ctx context.Context, cfg *config.Config, d disk, key 
 	if e.is {
 		what = "recovery " + what
 	}
-	pass, err := a.readKey(ctx, key, what)
+	pass, err := a.readKey(asking, key, what)
+	if errors.Is(context.Cause(asking), errMounted) {
+		a.result("volume %s is open and mounted on %s already", d.config.Name, d.volume.Mount)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -140,6 +145,44 @@ func (a *app) volumeUnlock(ctx context.Context, cfg *config.Config, d disk, key 
 		return nil
 	}
 	return a.rotateBoth(ctx, cfg, d, pass, fresh)
+}
+
+// errMounted ends a question that nobody needs to answer any more.
+var errMounted = errors.New("it is mounted already")
+
+// mountedEvery is how often it is looked whether a volume was mounted while its passphrase is asked for.
+const mountedEvery = time.Second
+
+// untilMounted is ctx until the volume is mounted. stop ends the looking, and waits for its end.
+func untilMounted(ctx context.Context, host volume.Host, d disk) (asking context.Context, stop func()) {
+	asking, cancel := context.WithCancelCause(ctx)
+	mounted := func() bool {
+		s, err := host.Status(asking, d.volume)
+		return err == nil && s.State == volume.Mounted
+	}
+	ended := make(chan struct{})
+	if mounted() {
+		cancel(errMounted)
+	}
+	go func() {
+		defer close(ended)
+		every := time.NewTicker(mountedEvery)
+		defer every.Stop()
+		for {
+			select {
+			case <-asking.Done():
+				return
+			case <-every.C:
+				if mounted() {
+					cancel(errMounted)
+				}
+			}
+		}
+	}()
+	return asking, func() {
+		cancel(context.Canceled)
+		<-ended
+	}
 }
 
 // unlock says which key it was; "" when none fits.
