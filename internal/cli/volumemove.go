@@ -91,11 +91,9 @@ func (a *app) bind(ctx context.Context, m move, change func(*migration.World)) (
 		Copy: func(ctx context.Context, job migration.Copy) (migration.Copying, error) {
 			return a.copyPass(ctx, m, job)
 		},
-		Remove:  migration.RemoveTree,
-		Serving: migration.Serving,
-		Stop: func(ctx context.Context, grace time.Duration) error {
-			return a.runServerFor(ctx, m.cfg, m.disk, a.stopCommand(m.disk, grace), grace+serverSlack)
-		},
+		Remove:    migration.RemoveTree,
+		Serving:   migration.Serving,
+		Stop:      func(ctx context.Context, grace time.Duration) error { return a.stopServer(ctx, m, grace) },
 		Switch:    m.switcher(m.from, to),
 		Proven:    func(ctx context.Context) (migration.Proof, error) { return a.provenFor(ctx, m) },
 		BackupNew: func(ctx context.Context) (holdfast.BackupID, error) { return a.backupForMove(ctx, m) },
@@ -128,6 +126,40 @@ func (m move) readiness(a *app) func(context.Context) error {
 
 // serverSlack is what a command that stops a server may take beyond the time that the server has.
 const serverSlack = 30 * time.Second
+
+// stopServer stops the server, and waits until its last process has gone: pg_ctl is content when the file with its number is.
+func (a *app) stopServer(ctx context.Context, m move, grace time.Duration) error {
+	if err := a.runServerFor(ctx, m.cfg, m.disk, a.stopCommand(m.disk, grace), grace+serverSlack); err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, serverSlack)
+	defer cancel()
+	for {
+		works, err := workedIn(waiting, m)
+		if err != nil || works == "" {
+			return err
+		}
+		select {
+		case <-waiting.Done():
+			return holdfast.WithHint(fmt.Errorf("the server was told to stop, and processes of it still work in %s", works), "look what they do, and end them")
+		case <-time.After(stopTry):
+		}
+	}
+}
+
+// stopTry is the time between two looks whether a server has gone.
+const stopTry = 50 * time.Millisecond
+
+// workedIn is the directory that a server works in, of those that the volume's server can have; "" when none does.
+func workedIn(ctx context.Context, m move) (string, error) {
+	for _, dir := range []string{m.from, m.disk.volume.DataPath(), m.from + ".restored-" + m.disk.config.Name} {
+		side, err := migration.Serving(ctx, map[migration.Side]string{migration.Old: dir})
+		if err != nil || side != migration.None {
+			return dir, err
+		}
+	}
+	return "", nil
+}
 
 // switcher decides which directory the server gets: by an overlay of its compose file, else by a link.
 func (m move) switcher(from, to string) migration.Switch {
