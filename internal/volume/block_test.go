@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -96,17 +95,14 @@ func TestCreateOnBlockDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.state(t, v, volume.Creating)
-	if err := m.host().Unlock(t.Context(), v, operational); err == nil || !strings.Contains(err.Error(), "never finished") {
+	if _, err := m.host().Unlock(t.Context(), v, operational); err == nil || !strings.Contains(err.Error(), "never finished") {
 		t.Error(err)
 	}
 	// What is half made under this name needs no confirmation.
 	if _, err := m.host().Create(t.Context(), m.blockCreation(v)); err != nil {
 		t.Fatalf("%v (%s)", err, holdfast.Hint(err))
 	}
-	status := m.state(t, v, volume.Mounted)
-	if status.RawDevice != v.Device || filepath.Dir(status.MapperDevice) != "/dev" {
-		t.Errorf("%+v", status)
-	}
+	m.state(t, v, volume.Mounted)
 	settled(t, v.Device, 2)
 	m.check(m.host().Lock(t.Context(), v))
 	again := m.blockCreation(v)
@@ -114,8 +110,7 @@ func TestCreateOnBlockDevice(t *testing.T) {
 	if _, err := m.host().Create(t.Context(), again); !errors.Is(err, volume.ErrSigned) {
 		t.Errorf("a finished volume was made anew: %v", err)
 	}
-	status = m.state(t, v, volume.Locked)
-	if status.Size != 64<<20 {
+	if status := m.state(t, v, volume.Locked); status.Size != 64<<20 {
 		t.Errorf("%+v", status)
 	}
 }

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,6 +49,12 @@ func (h Header) of(name Name) bool {
 	return h.Subsystem == subsystem && (h.Label == string(name) || h.Label == name.creating())
 }
 
+// own reads a header, and reports whether it says that it is of this volume, finished or not.
+func (h Host) own(ctx context.Context, v Volume, path string) (Header, bool) {
+	header, err := h.Header(ctx, path)
+	return header, err == nil && header.of(v.Name)
+}
+
 // Create makes a volume, and leaves it mounted, with its data folder, over a guarded mount point. It wraps [ErrSigned] when the device or
 // file holds something and Confirm has not its name, and [ErrInUse]. Each step may be the last: the next Create undoes what was begun and
 // begins anew, and where the volume was whole already and both passphrases open it, it goes on from there. A file has its name only once
@@ -81,7 +86,7 @@ func (h Host) Create(ctx context.Context, c Creation) (Header, error) {
 	if err := h.Guard(c.Volume); err != nil {
 		return Header{}, advise(fmt.Errorf("volume %s is made, but: %w", c.Volume.Name, err), "put that right, then run the same again")
 	}
-	if err := h.Unlock(ctx, c.Volume, c.Operational); err != nil {
+	if _, err := h.Unlock(ctx, c.Volume, c.Operational); err != nil {
 		return Header{}, advise(fmt.Errorf("volume %s is made, but: %w", c.Volume.Name, err), "put that right, then unlock it")
 	}
 	return h.Header(ctx, c.Volume.Device)
@@ -104,16 +109,12 @@ func (c Creation) check() error {
 		return usage(fmt.Sprintf("%q is no folder on the volume", v.Data), "use a plain name such as pgdata: the root of a file system has lost+found, which initdb refuses")
 	case v.filesystem() != Ext4 && v.filesystem() != XFS:
 		return usage(fmt.Sprintf("%q is no file system for a volume", v.Filesystem), "use ext4 or xfs")
-	case c.Operational.IsZero() || c.Recovery.IsZero():
-		return usage("a volume has two keys from its first moment", "give an operational and a recovery passphrase")
-	case subtle.ConstantTimeCompare([]byte(c.Operational.Reveal()), []byte(c.Recovery.Reveal())) == 1:
-		return usage("the operational and the recovery passphrase are the same", "give two: who has one must not have the other")
 	case c.Confirm != "" && c.Confirm != v.Name:
 		return usage(fmt.Sprintf("%q was typed, and the volume is %q", c.Confirm, v.Name), "type the volume's name")
 	case c.Backup == nil:
 		return errors.New("volume: Creation.Backup is required")
 	}
-	return nil
+	return differ(c.Operational, c.Recovery)
 }
 
 // kindOf finds out whether the device is a block device, and refuses what is neither that nor a file.
@@ -246,7 +247,7 @@ func (h Host) held(ctx context.Context, v Volume, isBlock bool) (string, error) 
 		return "", err
 	}
 	if isBlock {
-		if header, err := h.Header(ctx, v.Device); err == nil && header.of(v.Name) && header.unfinished(v.Name) {
+		if header, own := h.own(ctx, v, v.Device); own && header.unfinished(v.Name) {
 			return "", nil
 		}
 	}

@@ -246,7 +246,7 @@ func TestCreateRefuses(t *testing.T) {
 		want   string
 	}{
 		{name: "one passphrase", change: func(_ *machine, c *volume.Creation) { c.Recovery = c.Operational }, is: holdfast.ErrUsage, want: "are the same"},
-		{name: "no recovery passphrase", change: func(_ *machine, c *volume.Creation) { c.Recovery = holdfast.Secret{} }, is: holdfast.ErrUsage, want: "two keys"},
+		{name: "no recovery passphrase", change: func(_ *machine, c *volume.Creation) { c.Recovery = holdfast.Secret{} }, is: holdfast.ErrUsage, want: "is empty"},
 		{name: "a bad name", change: func(_ *machine, c *volume.Creation) { c.Volume.Name = "../x" }, is: holdfast.ErrUsage, want: "no name of a volume"},
 		{name: "relative", change: func(_ *machine, c *volume.Creation) { c.Volume.Device = "x" }, is: holdfast.ErrUsage, want: "absolute"},
 		{name: "below itself", change: func(_ *machine, c *volume.Creation) { c.Volume.Device = c.Volume.Mount + "/x" }, is: holdfast.ErrUsage, want: "below its own mount point"},

@@ -95,7 +95,7 @@ func TestGuardWithoutFlags(t *testing.T) {
 	if guarded, err := m.host().Guarded(bad); err != nil || guarded {
 		t.Errorf("a mode alone is no guard: %v, %v", guarded, err)
 	}
-	checks, err := m.host().Preflight(t.Context(), bad, 48<<20)
+	checks, err := m.host().Preflight(t.Context(), bad, 48<<20, "")
 	m.check(err)
 	if check := checkNamed(t, checks, "mount point"); check.Good || !strings.Contains(check.Text, "no immutable folders") {
 		t.Errorf("%+v", check)

@@ -30,7 +30,6 @@ type Header struct {
 	UUID, Label, Subsystem string
 	Cipher                 string // "aes-xts-plain64"
 	KeyBits                int    // of the volume key: the smallest that a slot holds
-	SectorSize             int    // of encryption, bytes
 	Offset                 int64  // where the data begins, bytes
 	Slots                  []Slot // by number; only those that open the volume
 	Creating               bool   // making it was never finished
@@ -150,7 +149,6 @@ type dump struct {
 		Type       string   `json:"type"`
 		Offset     string   `json:"offset"`
 		Encryption string   `json:"encryption"`
-		SectorSize int      `json:"sector_size"`
 		Flags      []string `json:"flags"`
 	} `json:"segments"`
 	Digests map[string]struct {
@@ -250,7 +248,7 @@ func (m *metadata) parseSegments(d dump) error {
 			return fmt.Errorf("segment %s begins at %q", name, s.Offset)
 		}
 		if !found || offset < m.Offset {
-			m.Offset, m.Cipher, m.SectorSize = offset, s.Encryption, s.SectorSize
+			m.Offset, m.Cipher = offset, s.Encryption
 		}
 		found = true
 	}
@@ -284,28 +282,40 @@ func (h Host) open(ctx context.Context, device string, pass holdfast.Secret, slo
 	if err := checkDevice(device); err != nil {
 		return 0, err
 	}
-	if pass.IsZero() {
-		return 0, holdfast.WithHint(fmt.Errorf("open %s: %w: it is empty", device, ErrPassphrase), "give a passphrase")
-	}
-	c := Command{Args: []string{"cryptsetup", "luksOpen", "--verbose", "--test-passphrase", "--key-file", SecretPath(0)}, Secrets: []holdfast.Secret{pass}}
+	args := []string{"luksOpen", "--test-passphrase"}
 	if slot != anySlot {
-		c.Args = append(c.Args, "--key-slot", strconv.Itoa(slot))
+		args = append(args, "--key-slot", strconv.Itoa(slot))
 	}
-	c.Args = append(c.Args, device)
-	out, err := h.try(ctx, c)
-	switch {
-	case err == nil && out.Code == 2:
-		return 0, holdfast.WithHint(fmt.Errorf("open %s: %w", device, ErrPassphrase), "type it as it is written down, and look at the keyboard's layout and caps lock")
-	case err == nil && out.Code != 0:
-		err = out.failed(c)
-	}
+	opened, _, err := h.unseal(ctx, pass, append(args, device)...)
 	if err != nil {
 		return 0, advise(fmt.Errorf("open %s: %w", device, err), "run `cryptsetup luksOpen --test-passphrase "+device+"` as root to see what is wrong")
 	}
+	if opened == anySlot || slot != anySlot && slot != opened {
+		return 0, holdfast.WithHint(fmt.Errorf("open %s: cryptsetup did not say which slot it opened", device), "use cryptsetup 2.4 to 2.8")
+	}
+	return opened, nil
+}
+
+// unseal runs an action of cryptsetup that takes a passphrase, and returns the slot that it opened, anySlot where cryptsetup does not say that. cut
+// reports that it was ended by something, and may have done its work before.
+func (h Host) unseal(ctx context.Context, pass holdfast.Secret, args ...string) (slot int, cut bool, err error) {
+	if pass.IsZero() {
+		return anySlot, false, holdfast.WithHint(fmt.Errorf("%w: it is empty", ErrPassphrase), "give a passphrase")
+	}
+	c := Command{Args: slices.Concat([]string{"cryptsetup", args[0], "--verbose", "--key-file", SecretPath(0)}, args[1:]), Secrets: []holdfast.Secret{pass}}
+	out, err := h.try(ctx, c)
+	switch {
+	case err != nil:
+		return anySlot, true, err
+	case out.Code == 2:
+		return anySlot, false, holdfast.WithHint(ErrPassphrase, "type it as it is written down, and look at the keyboard's layout and caps lock")
+	case out.Code != 0:
+		return anySlot, false, out.failed(c)
+	}
 	if said := unlockedRule.FindSubmatch(out.Stdout); said != nil {
-		if opened, err := parseNumber(string(said[1])); err == nil && (slot == anySlot || slot == opened) {
-			return opened, nil
+		if opened, err := parseNumber(string(said[1])); err == nil {
+			return opened, false, nil
 		}
 	}
-	return 0, holdfast.WithHint(fmt.Errorf("open %s: cryptsetup did not say which slot it opened", device), "use cryptsetup 2.4 to 2.8")
+	return anySlot, false, nil
 }

@@ -67,7 +67,7 @@ func TestKernel(t *testing.T) {
 			}
 			host := realHost()
 			v, c := realVolume(t, filesystem)
-			checks, err := host.Preflight(t.Context(), v, c.Size)
+			checks, err := host.Preflight(t.Context(), v, c.Size, c.Confirm)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,8 +81,11 @@ func TestKernel(t *testing.T) {
 				t.Fatalf("%v (%s)", err, holdfast.Hint(err))
 			}
 			wantState(t, v, volume.Mounted)
-			if err := host.Unlock(t.Context(), v, wrong); err != nil {
-				t.Errorf("a mounted volume is left alone: %v", err)
+			if slot, err := host.Unlock(t.Context(), v, wrong); err != nil || slot != -1 {
+				t.Errorf("a mounted volume is left alone: slot %d, %v", slot, err)
+			}
+			if mounted, err := host.Mounted(v); err != nil || !mounted {
+				t.Errorf("mounted: %t, %v", mounted, err)
 			}
 			if err := os.WriteFile(filepath.Join(v.DataPath(), "PG_VERSION"), []byte("15\n"), 0o600); err != nil {
 				t.Fatal(err)
@@ -119,12 +122,15 @@ func TestKernel(t *testing.T) {
 			if err := os.WriteFile(v.Mount+"/PG_VERSION", nil, 0o600); !errors.Is(err, fs.ErrPermission) {
 				t.Errorf("root wrote to the guarded mount point: %v", err)
 			}
-			if err := host.Unlock(t.Context(), v, wrong); !errors.Is(err, volume.ErrPassphrase) {
-				t.Errorf("a wrong passphrase: %v", err)
+			if mounted, err := host.Mounted(v); err != nil || mounted {
+				t.Errorf("locked: %t, %v", mounted, err)
+			}
+			if slot, err := host.Unlock(t.Context(), v, wrong); !errors.Is(err, volume.ErrPassphrase) || slot != -1 {
+				t.Errorf("a wrong passphrase: slot %d, %v", slot, err)
 			}
 			wantState(t, v, volume.Locked)
-			if err := host.Unlock(t.Context(), v, recovery); err != nil {
-				t.Fatal(err)
+			if slot, err := host.Unlock(t.Context(), v, recovery); err != nil || slot != 1 {
+				t.Fatalf("slot %d, %v", slot, err)
 			}
 			if text, err := os.ReadFile(filepath.Join(v.DataPath(), "PG_VERSION")); err != nil || string(text) != "15\n" {
 				t.Errorf("after it was locked: %q, %v", text, err)

@@ -10,9 +10,9 @@ import (
 	"holdfast"
 )
 
-// AddKey adds a key for a role, let in by a passphrase that opens, at the cost of that one's slot. Interrupted, the same call ends what was
-// begun; with another passphrase it takes the unfinished key away first. Errors wrap [ErrPassphrase], and [holdfast.ErrUsage] for a passphrase
-// that opens the volume already.
+// AddKey adds a key for a role that has none, let in by a passphrase that opens, at the cost of that one's slot. Interrupted, the same call ends
+// what was begun; with another passphrase it takes the unfinished key away first. Errors wrap [ErrPassphrase], and [holdfast.ErrUsage] for a
+// role that has a key and for a passphrase that opens the volume already.
 func (h Host) AddKey(ctx context.Context, device string, with, pass holdfast.Secret, role Role) (Slot, error) {
 	fail := func(err error) (Slot, error) {
 		return Slot{}, advise(fmt.Errorf("add the %s key of %s: %w", role, device, err), "the keys that were there still open it; run it again, it continues")
@@ -29,6 +29,9 @@ func (h Host) AddKey(ctx context.Context, device string, with, pass holdfast.Sec
 	}
 	if m.change != nil && m.change.Replaces != nil {
 		return fail(unfinished(*m.change))
+	}
+	if i := slices.IndexFunc(m.Slots, func(s Slot) bool { return s.Role == role && !m.pending(s.Number) }); i >= 0 {
+		return fail(holdfast.WithHint(fmt.Errorf("%w: slot %d has the %s key already, and a role has one", holdfast.ErrUsage, m.Slots[i].Number, role), "`holdfast volume key rotate` replaces it"))
 	}
 	by, err := h.Open(ctx, device, with)
 	if err != nil {
@@ -47,10 +50,7 @@ func (h Host) AddKey(ctx context.Context, device string, with, pass holdfast.Sec
 			return fail(taken(opened))
 		}
 		if m.change != nil {
-			if by == *m.change.Slot {
-				return fail(unfinished(*m.change))
-			}
-			if m, err = h.undo(ctx, device, m, with); err != nil {
+			if m, err = h.beforeAdding(ctx, device, m, role, with, by); err != nil {
 				return fail(err)
 			}
 		}
@@ -71,154 +71,20 @@ func (h Host) AddKey(ctx context.Context, device string, with, pass holdfast.Sec
 	return slot, nil
 }
 
-// Rotation is an exchange of one role's key.
-type Rotation struct {
-	Role  Role
-	Old   holdfast.Secret // zero: it is lost, and the header says which slot is its; Other vouches then
-	New   holdfast.Secret
-	Other holdfast.Secret // the other role's, proven to open before anything is removed
-}
-
-func (r Rotation) lost() bool { return r.Old.IsZero() }
-
-// vouching is the passphrase that lets the new one in, and its slot.
-func (r Rotation) vouching(old, other int) (holdfast.Secret, int) {
-	if r.lost() {
-		return r.Other, other
-	}
-	return r.Old, old
-}
-
-// RotateKey adds New, proves that it opens, proves Other anew, and then removes the slot of Old. Interrupted, the next one ends it: with the same New by
-// going on, with another one by taking the unfinished key away first; one that had removed Old already wants the passphrase that replaced it as Old.
-// removed is the zero Slot if an earlier call had removed it. Errors wrap [ErrPassphrase] and [holdfast.ErrUsage].
-//
-// A header's backup from before opens the volume with Old still, for ever: only [Host.Reencrypt] ends that.
-func (h Host) RotateKey(ctx context.Context, device string, r Rotation) (removed, added Slot, err error) {
-	removed, added, err = h.rotate(ctx, device, r)
-	if err != nil {
-		return Slot{}, Slot{}, advise(fmt.Errorf("rotate the %s key of %s: %w", r.Role, device, err),
-			"no key that was proven to open was lost; run it again with the same passphrases, it continues")
-	}
-	return removed, added, nil
-}
-
-func (h Host) rotate(ctx context.Context, device string, r Rotation) (removed, added Slot, err error) {
-	if _, err := ParseRole(string(r.Role)); err != nil {
-		return Slot{}, Slot{}, err
-	}
-	given := []holdfast.Secret{r.New, r.Other}
-	if !r.lost() {
-		given = append(given, r.Old)
-	}
-	if err := differ(given...); err != nil {
-		return Slot{}, Slot{}, err
-	}
-	m, err := h.changeable(ctx, device)
-	if err != nil {
-		return Slot{}, Slot{}, err
-	}
-	if c := m.change; c != nil && (c.Replaces == nil || c.Role != r.Role) {
-		return Slot{}, Slot{}, unfinished(*c)
-	}
-	other, err := h.Open(ctx, device, r.Other)
-	if err == nil {
-		err = m.hasRole(other, r.Role.other())
-	}
-	if err != nil {
-		return Slot{}, Slot{}, fmt.Errorf("the passphrase of the %s key: %w", r.Role.other(), err)
-	}
-	from, err := h.replaced(ctx, device, m, r)
-	if err != nil {
-		return Slot{}, Slot{}, err
-	}
-	to, err := h.opens(ctx, device, r.New)
-	if err != nil {
-		return Slot{}, Slot{}, err
-	}
-	if c := m.change; c != nil {
-		switch n, gone := *c.Slot, *c.Replaces; {
-		case to == n:
-			removed, added, err = h.finish(ctx, device, m, r, other, r.New)
-			return removed, added, err
-		case from == n:
-			// What was the new one is known by now, and is to go itself.
-			if _, _, err := h.finish(ctx, device, m, r, other, r.Old); err != nil {
-				return Slot{}, Slot{}, err
-			}
-		case from == anySlot || m.used[n] && from != gone:
-			return Slot{}, Slot{}, fmt.Errorf("the passphrase of the present %s key: %w; a rotation was interrupted, and slot %d takes the one that it was to bring", r.Role, ErrPassphrase, n)
-		default:
-			if _, err := h.undo(ctx, device, m, r.Other); err != nil {
-				return Slot{}, Slot{}, err
-			}
+// beforeAdding makes an end of an addition that was interrupted, for one of another key. A slot of another role that has its name stays: it may be
+// in use. All else goes.
+func (h Host) beforeAdding(ctx context.Context, device string, m metadata, role Role, with holdfast.Secret, by int) (metadata, error) {
+	slot := *m.change.Slot
+	if _, isNamed := m.tokenOf(slot); isNamed && m.change.Role != role {
+		if _, err := h.ended(ctx, device, slot); err != nil {
+			return m, err
 		}
-		if m, err = h.changeable(ctx, device); err != nil {
-			return Slot{}, Slot{}, err
-		}
+		return h.metadata(ctx, device)
 	}
-	if to != anySlot {
-		slot, _ := m.slot(to)
-		if from == anySlot && slot.Role == r.Role {
-			// It was done, and the answer was lost.
-			return Slot{}, slot, nil
-		}
-		return Slot{}, Slot{}, taken(to)
+	if by == slot {
+		return m, unfinished(*m.change)
 	}
-	if from == anySlot {
-		return Slot{}, Slot{}, fmt.Errorf("the passphrase of the present %s key: %w", r.Role, ErrPassphrase)
-	}
-	if err := m.hasRole(from, r.Role); err != nil {
-		return Slot{}, Slot{}, fmt.Errorf("the passphrase of the present %s key: %w", r.Role, err)
-	}
-	with, by := r.vouching(from, other)
-	if _, err = h.add(ctx, device, m, by, with, r.New, token{Role: r.Role, Replaces: &from}); err != nil {
-		return Slot{}, Slot{}, err
-	}
-	if m, err = h.changeable(ctx, device); err != nil {
-		return Slot{}, Slot{}, err
-	}
-	if m.change == nil {
-		return Slot{}, Slot{}, errors.New("what was written into the header is not there")
-	}
-	return h.finish(ctx, device, m, r, other, r.New)
-}
-
-// replaced is the slot that a rotation takes away, anySlot where the old passphrase opens none. Of a lost one the header says it.
-func (h Host) replaced(ctx context.Context, device string, m metadata, r Rotation) (int, error) {
-	if !r.lost() {
-		return h.opens(ctx, device, r.Old)
-	}
-	if m.change != nil {
-		return *m.change.Replaces, nil
-	}
-	slot, some := m.Header.Slot(r.Role)
-	if !some {
-		return anySlot, holdfast.WithHint(fmt.Errorf("%w: there is no %s key to replace", holdfast.ErrUsage, r.Role), "add one: `holdfast volume key add`")
-	}
-	return slot.Number, nil
-}
-
-// finish ends a rotation whose new slot is there: it gets its name and is proven, the other key is proven, and the old slot goes.
-func (h Host) finish(ctx context.Context, device string, m metadata, r Rotation, other int, pass holdfast.Secret) (removed, added Slot, err error) {
-	n, gone := *m.change.Slot, *m.change.Replaces
-	removed, _ = m.slot(gone)
-	if err := h.named(ctx, device, n, r.Role); err != nil {
-		return Slot{}, Slot{}, err
-	}
-	if err := h.proven(ctx, device, pass, n); err != nil {
-		return Slot{}, Slot{}, fmt.Errorf("prove the new key: %w", err)
-	}
-	if err := h.proven(ctx, device, r.Other, other); err != nil {
-		return Slot{}, Slot{}, fmt.Errorf("prove the %s key: %w", r.Role.other(), err)
-	}
-	if m.used[gone] {
-		if err := h.kill(ctx, device, gone, pass); err != nil {
-			return Slot{}, Slot{}, err
-		}
-	}
-	added, err = h.ended(ctx, device, n)
-	return removed, added, err
+	return h.undo(ctx, device, m, with)
 }
 
 // RemoveKey removes a slot. It refuses the last one of a role, any that would leave fewer than two, and a passphrase that opens no slot that stays.
@@ -262,10 +128,8 @@ func (h Host) remove(ctx context.Context, device string, slot int, with holdfast
 	if m, err = h.metadata(ctx, device); err != nil {
 		return err
 	}
-	if m.change != nil && *m.change.Slot == slot {
-		if err := h.removeToken(ctx, device, changeToken); err != nil {
-			return err
-		}
+	if m, err = h.forgetChange(ctx, device, m); err != nil {
+		return err
 	}
 	return h.removeStale(ctx, device, m)
 }
@@ -279,7 +143,21 @@ func (h Host) changeable(ctx context.Context, device string) (metadata, error) {
 	if m.Reencrypting {
 		return m, holdfast.WithHint(errors.New("the exchange of its volume key is not finished"), "run `holdfast volume reencrypt` to its end first")
 	}
-	return m, nil
+	return h.forgetChange(ctx, device, m)
+}
+
+// forgetChange takes out of the header what stands there of a change that came to nothing: its slot is not there, so nobody can end it.
+func (h Host) forgetChange(ctx context.Context, device string, m metadata) (metadata, error) {
+	if m.change == nil || m.used[*m.change.Slot] {
+		return m, nil
+	}
+	if err := h.removeToken(ctx, device, changeToken); err != nil {
+		return m, err
+	}
+	if err := h.removeStale(ctx, device, m); err != nil {
+		return m, err
+	}
+	return h.metadata(ctx, device)
 }
 
 // opens is the slot that a passphrase opens, or anySlot if none.
@@ -345,22 +223,14 @@ func (h Host) named(ctx context.Context, device string, slot int, role Role) err
 
 // undo takes away the slot of a change that nobody finished, whose passphrase is lost.
 func (h Host) undo(ctx context.Context, device string, m metadata, with holdfast.Secret) (metadata, error) {
-	if slot := *m.change.Slot; m.used[slot] {
-		if err := h.kill(ctx, device, slot, with); err != nil {
-			return m, err
-		}
+	if err := h.kill(ctx, device, *m.change.Slot, with); err != nil {
+		return m, err
 	}
 	m, err := h.metadata(ctx, device)
 	if err != nil {
 		return m, err
 	}
-	if err := h.removeToken(ctx, device, changeToken); err != nil {
-		return m, err
-	}
-	if err := h.removeStale(ctx, device, m); err != nil {
-		return m, err
-	}
-	return h.metadata(ctx, device)
+	return h.forgetChange(ctx, device, m)
 }
 
 // ended takes from the header what stood there during a change, and returns its new slot.

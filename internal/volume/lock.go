@@ -42,7 +42,7 @@ func (h Host) opened(v Volume) (mapping, bool, error) {
 	if err != nil {
 		return m, false, err
 	}
-	if open && h.liesOn(m.kernel, v.Device) == "" {
+	if open && !h.liesOn(m.kernel, v.Device) {
 		return m, false, holdfast.WithHint(fmt.Errorf("%s is open, but it is not %s", v.Name.Mapper(), v.Device), "look with: cryptsetup status "+string(v.Name))
 	}
 	for _, other := range others {

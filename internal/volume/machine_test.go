@@ -103,8 +103,15 @@ func (m *machine) made() volume.Volume {
 	m.check(err)
 	data := fmt.Sprintf("%s/content/%d/pgdata", m.root, info.Sys().(*syscall.Stat_t).Ino)
 	m.check(errors.Join(os.MkdirAll(data, 0o755), os.Mkdir(filepath.Dir(data)+"/lost+found", 0o755), os.Chmod(data, 0o750), os.Chown(data, v.UID, v.GID)))
-	m.check(errors.Join(m.host().Guard(v), m.host().Unlock(m.t.Context(), v, operational)))
+	m.check(m.host().Guard(v))
+	m.unlock(v)
 	return v
+}
+
+func (m *machine) unlock(v volume.Volume) {
+	m.t.Helper()
+	_, err := m.host().Unlock(m.t.Context(), v, operational)
+	m.check(err)
 }
 
 // firstHeader is the header of the first volume.
@@ -136,7 +143,8 @@ func (m *machine) openMapping(ctx context.Context, c volume.Command) (volume.Out
 		return volume.Output{Code: 5, Stderr: []byte("Device " + name + " already exists.")}, nil
 	}
 	test := volume.Command{Args: append(slices.Clone(c.Args[:len(c.Args)-1]), "--test-passphrase"), Secrets: c.Secrets}
-	if out, err := volume.RunProgram(ctx, test); err != nil || out.Code != 0 {
+	out, err := volume.RunProgram(ctx, test)
+	if err != nil || out.Code != 0 {
 		return out, err
 	}
 	info, err := os.Stat(device)
@@ -157,7 +165,7 @@ func (m *machine) openMapping(ctx context.Context, c volume.Command) (volume.Out
 		m.device(below, map[string]string{"dev": fmt.Sprintf("%d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))})
 	}
 	m.device(dm, map[string]string{"slaves/" + below: ""})
-	return volume.Output{}, nil
+	return out, nil
 }
 
 // kernel finds a mapping's device.

@@ -136,7 +136,7 @@ func (h Host) clearWork(v Volume) error {
 func (h Host) fill(ctx context.Context, c Creation, raw string, isBlock bool) error {
 	v, name := c.Volume, c.Volume.Name.creating()
 	h.step("open")
-	if err := h.openMapping(ctx, raw, name, c.Operational); err != nil {
+	if _, err := h.openMapping(ctx, raw, name, c.Operational); err != nil {
 		return err
 	}
 	h.step(Step("make the file system " + v.filesystem()))

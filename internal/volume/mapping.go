@@ -59,32 +59,24 @@ func (h Host) mappingOf(name, device string) (named mapping, hasName bool, ofDev
 		if m.name == name {
 			named, hasName = m, true
 		}
-		if h.liesOn(m.kernel, device) != "" {
+		if h.liesOn(m.kernel, device) {
 			ofDevice = append(ofDevice, m)
 		}
 	}
 	return named, hasName, ofDevice, err
 }
 
-// liesOn finds the block device below a mapping that is the device or has the file; "": it lies on something else.
-func (h Host) liesOn(kernel, device string) string { return h.below(kernel, device, deepest) }
+// liesOn reports whether a block device below a mapping is the device or has the file.
+func (h Host) liesOn(kernel, device string) bool { return h.below(kernel, device, deepest) }
 
-func (h Host) below(kernel, device string, depth int) string {
+func (h Host) below(kernel, device string, depth int) bool {
 	entries, err := os.ReadDir(h.path("/sys/class/block/" + kernel + "/slaves"))
 	if err != nil || depth == 0 {
-		return ""
+		return false
 	}
-	for _, entry := range entries {
-		if h.is(entry.Name(), device) {
-			return entry.Name()
-		}
-	}
-	for _, entry := range entries {
-		if found := h.below(entry.Name(), device, depth-1); found != "" {
-			return found
-		}
-	}
-	return ""
+	return slices.ContainsFunc(entries, func(entry fs.DirEntry) bool {
+		return h.is(entry.Name(), device) || h.below(entry.Name(), device, depth-1)
+	})
 }
 
 // is reports whether a block device is the given one, or the loop of the given file.

@@ -29,9 +29,9 @@ type Check struct {
 var leastCryptsetup = [2]int{2, 4}
 
 // Preflight looks whether this host can make the volume: rights, programs, kernel, speed, room, and what the device holds. size is the bytes
-// that it is to have; of a block device, those that it must have at least. It changes nothing but that modules of the kernel may be loaded. An
-// error means that ctx ended; all else is in the checks.
-func (h Host) Preflight(ctx context.Context, v Volume, size int64) ([]Check, error) {
+// that it is to have; of a block device, those that it must have at least. confirm is [Creation.Confirm]: with the volume's name, what the device
+// holds is a warning. It changes nothing but that modules of the kernel may be loaded. An error means that ctx ended; all else is in the checks.
+func (h Host) Preflight(ctx context.Context, v Volume, size int64, confirm Name) ([]Check, error) {
 	var checks []Check
 	for _, look := range []func() Check{
 		h.checkRoot,
@@ -41,8 +41,8 @@ func (h Host) Preflight(ctx context.Context, v Volume, size int64) ([]Check, err
 		},
 		func() Check { return h.checkCipher(ctx) },
 		func() Check { return h.checkPrograms(ctx, v) },
-		func() Check { return h.checkRoom(v, size) },
-		func() Check { return h.checkDeviceFree(ctx, v) },
+		func() Check { return h.checkRoom(ctx, v, size) },
+		func() Check { return h.checkDeviceFree(ctx, v, confirm) },
 		func() Check { return h.checkMountPoint(v) },
 	} {
 		checks = append(checks, look())
@@ -178,7 +178,7 @@ func (h Host) checkPrograms(ctx context.Context, v Volume) Check {
 	return Check{Name: "programs", Good: true, Text: "mkfs." + kind + " and what mounts it are there"}
 }
 
-func (h Host) checkRoom(v Volume, size int64) Check {
+func (h Host) checkRoom(ctx context.Context, v Volume, size int64) Check {
 	c := Check{Name: "room", Fix: "choose a larger device, a smaller size or another place"}
 	if least := leastSize(v); size < least && isFile(v.Device) {
 		c.Text = fmt.Sprintf("%d MiB were asked for, and a volume with %s has at least %d MiB", size>>20, v.filesystem(), least>>20)
@@ -196,13 +196,16 @@ func (h Host) checkRoom(v Volume, size int64) Check {
 		}
 		return c
 	}
-	folder := filepath.Dir(v.Device)
+	if header, own := h.own(ctx, v, v.Device); own && !header.unfinished(v.Name) {
+		return Check{Name: c.Name, Good: true, Text: v.Device + " is this volume already, and needs no more"}
+	}
+	folder := filepath.Dir(v.unfinishedFile())
 	var space unix.Statfs_t
 	if err := unix.Statfs(folder, &space); err != nil {
 		c.Text, c.Fix = fmt.Sprintf("look at %s: %v", folder, err), "make the folder"
 		return c
 	}
-	free := int64(space.Bavail) * int64(space.Bsize)
+	free := int64(space.Bavail)*int64(space.Bsize) + h.leavings(ctx, v)
 	c.Text = fmt.Sprintf("%s has %d MiB free, and %d MiB are needed", folder, free>>20, size>>20)
 	if free >= size {
 		c.Good, c.Fix = true, ""
@@ -210,15 +213,34 @@ func (h Host) checkRoom(v Volume, size int64) Check {
 	return c
 }
 
+// stopHere is what to do where a loss was confirmed.
+const stopHere = "stop here if anything of that is needed"
+
+// leavings are the bytes on the disk of the file that an interrupted create left: the next one removes it before it makes its own.
+func (h Host) leavings(ctx context.Context, v Volume) int64 {
+	var stat unix.Stat_t
+	if err := unix.Stat(v.unfinishedFile(), &stat); err != nil {
+		return 0
+	}
+	if _, own := h.own(ctx, v, v.unfinishedFile()); !own {
+		return 0
+	}
+	const block = 512 // stat(2), whatever the file system's
+	return stat.Blocks * block
+}
+
 // checkDeviceFree looks for users and for what would be lost.
-func (h Host) checkDeviceFree(ctx context.Context, v Volume) Check {
+func (h Host) checkDeviceFree(ctx context.Context, v Volume, confirm Name) Check {
 	c := Check{Name: "device", Fix: "name another device; if nothing of that is needed, create takes --confirm " + string(v.Name)}
 	isBlock := !isFile(v.Device)
-	if header, err := h.Header(ctx, v.Device); err == nil && header.of(v.Name) {
+	if header, own := h.own(ctx, v, v.Device); own {
 		if header.unfinished(v.Name) {
 			return Check{Name: c.Name, Good: true, Text: v.Device + " is this volume, half made: it is made anew"}
 		}
 		c.Warns, c.Text = true, v.Device+" is this volume already: create goes on only with the same two passphrases"
+		if confirm == v.Name {
+			c.Text, c.Fix = v.Device+" is this volume already: with other passphrases than its two it is made anew, and what it holds will be lost", stopHere
+		}
 		return c
 	}
 	if err := h.checkFree(v, isBlock); err != nil {
@@ -229,6 +251,8 @@ func (h Host) checkDeviceFree(ctx context.Context, v Volume) Check {
 	switch {
 	case err != nil:
 		c.Text = err.Error()
+	case held != "" && confirm == v.Name:
+		c.Warns, c.Text, c.Fix = true, "will be lost: "+v.Device+" holds "+held, stopHere
 	case held != "":
 		c.Text = v.Device + " holds something: " + held
 	default:

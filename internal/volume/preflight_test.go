@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed"
 	"holdfast/internal/volume"
 )
 
@@ -35,12 +36,13 @@ func able(t *testing.T) *machine {
 
 func TestPreflight(t *testing.T) {
 	tests := []struct {
-		name   string
-		change func(m *machine, v *volume.Volume)
-		check  string // "": all are good
-		warns  bool
-		good   bool
-		want   string
+		name    string
+		change  func(m *machine, v *volume.Volume)
+		confirm volume.Name
+		check   string // "": all are good
+		warns   bool
+		good    bool
+		want    string
 	}{
 		{name: "able"},
 		{name: "its speed is said", check: "AES", good: true, want: "2136.7 MiB/s to encrypt, 2131.4 MiB/s to decrypt"},
@@ -77,12 +79,24 @@ func TestPreflight(t *testing.T) {
 		{name: "no mkfs", change: func(m *machine, v *volume.Volume) { v.Filesystem = volume.XFS; m.on("mkfs.xfs", missing) }, check: "programs", want: "is not installed"},
 		{name: "no room", change: func(m *machine, v *volume.Volume) { v.Device = "/dev/shm/no-such-folder/x" }, check: "room", want: "no such file"},
 		{name: "a file that is there", change: func(m *machine, v *volume.Volume) { write(m.t, v.Device, "precious") }, check: "device", want: "a file of 8 bytes"},
+		{name: "a file that is there, confirmed", change: func(m *machine, v *volume.Volume) { write(m.t, v.Device, "precious") }, confirm: "pg-data", check: "device", warns: true, want: "will be lost: "},
+		{name: "a signature, confirmed", change: func(m *machine, v *volume.Volume) {
+			write(m.t, v.Device, "")
+			m.check(os.Truncate(v.Device, 8<<20))
+			_, err := volume.RunProgram(m.t.Context(), volume.Command{Args: []string{"mkfs.ext4", "-q", "-L", "precious", v.Device}})
+			m.check(err)
+		}, confirm: "pg-data", check: "device", warns: true, want: `holds ext4 "precious"`},
+		{name: "a file that is there, and another name was typed", change: func(m *machine, v *volume.Volume) { write(m.t, v.Device, "precious") }, confirm: "pg-date", check: "device", want: "a file of 8 bytes"},
+		{name: "a file in use, confirmed", change: func(m *machine, v *volume.Volume) {
+			write(m.t, v.Device, "precious")
+			m.device("loop7", map[string]string{"loop/backing_file": v.Device, "dev": "7:7"})
+		}, confirm: "pg-data", check: "device", want: "is in use: /dev/loop7"},
 		{name: "wipefs fails", change: func(m *machine, v *volume.Volume) {
 			write(m.t, v.Device, "precious")
 			m.on("wipefs", func(_ context.Context, c volume.Command) (volume.Output, error) {
 				return volume.Output{Code: map[bool]int{true: 1}[len(c.Args) > 2]}, nil
 			})
-		}, check: "device", want: "wipefs ended with"},
+		}, confirm: "pg-data", check: "device", want: "wipefs ended with"},
 		{name: "files in the mount point", change: func(m *machine, v *volume.Volume) { write(m.t, v.Mount+"/PG_VERSION", "15") }, check: "mount point", want: "holds files"},
 		{name: "a mount there", change: func(m *machine, v *volume.Volume) {
 			m.mounts = append(m.mounts, played{v.Mount, "x", "8:9"})
@@ -96,7 +110,7 @@ func TestPreflight(t *testing.T) {
 			if test.change != nil {
 				test.change(m, &v)
 			}
-			checks, err := m.host().Preflight(t.Context(), v, 400<<20)
+			checks, err := m.host().Preflight(t.Context(), v, 400<<20, test.confirm)
 			m.check(err)
 			for _, check := range checks {
 				if check.Name == test.check {
@@ -112,7 +126,7 @@ func TestPreflight(t *testing.T) {
 	t.Run("OfTheVolumeItself", func(t *testing.T) {
 		m := newMachine(t)
 		v := m.made()
-		checks, err := m.host().Preflight(t.Context(), v, 48<<20)
+		checks, err := m.host().Preflight(t.Context(), v, 48<<20, "")
 		m.check(err)
 		if check := checkNamed(t, checks, "device"); check.Good || !check.Warns || !strings.Contains(check.Text, "this volume already") {
 			t.Errorf("%+v", check)
@@ -120,17 +134,56 @@ func TestPreflight(t *testing.T) {
 		if check := checkNamed(t, checks, "mount point"); !check.Good {
 			t.Errorf("%+v", check)
 		}
+		checks, err = m.host().Preflight(t.Context(), v, 48<<20, v.Name)
+		m.check(err)
+		if check := checkNamed(t, checks, "device"); check.Good || !check.Warns || !strings.Contains(check.Text, "with other passphrases than its two it is made anew") {
+			t.Errorf("%+v", check)
+		}
 		cryptsetup(t, nil, "", "config --label pg-data.creating --subsystem holdfast "+v.Device)
-		checks, err = m.host().Preflight(t.Context(), v, 48<<20)
+		checks, err = m.host().Preflight(t.Context(), v, 48<<20, "")
 		m.check(err)
 		if check := checkNamed(t, checks, "device"); !check.Good || !strings.Contains(check.Text, "half made") {
 			t.Errorf("%+v", check)
 		}
 	})
+	t.Run("RoomForTheNext", func(t *testing.T) {
+		m := newMachine(t)
+		v := m.volume()
+		dir := t.TempDir()
+		testbed.MountTmpfs(t, dir, "size=80M")
+		v.Device = dir + "/pg-data.luks"
+		room := func(want bool, says string) {
+			t.Helper()
+			checks, err := m.host().Preflight(t.Context(), v, 48<<20, "")
+			m.check(err)
+			if check := checkNamed(t, checks, "room"); check.Good != want || !strings.Contains(check.Text, says) {
+				t.Errorf("%+v, want %q", check, says)
+			}
+		}
+		room(true, " 80 MiB free")
+		// What an interrupted create left goes before the next takes its room.
+		if err := diesAt(m, m.creation(v), 8); err == nil {
+			t.Fatal("nothing died")
+		}
+		write(t, dir+"/other", strings.Repeat("x", 16<<20))
+		room(true, " 64 MiB free")
+		m.check(os.Rename(v.Device+".creating", v.Device+".moved"))
+		write(t, v.Device+".creating", strings.Repeat("x", 8<<20)) // somebody else's
+		room(false, " 8 MiB free")
+		m.check(os.Rename(v.Device+".moved", v.Device+".creating"))
+		if _, err := m.host().Create(t.Context(), m.creation(v)); err != nil {
+			t.Fatal(err)
+		}
+		// Now it is there, and the same call again makes no second one.
+		room(true, "is this volume already")
+		if _, err := m.host().Create(t.Context(), m.creation(v)); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("TooMuch", func(t *testing.T) {
 		m := able(t)
 		for _, size := range []int64{1 << 60, 20 << 20} {
-			checks, err := m.host().Preflight(t.Context(), m.volume(), size)
+			checks, err := m.host().Preflight(t.Context(), m.volume(), size, "")
 			m.check(err)
 			if check := checkNamed(t, checks, "room"); check.Good || !strings.Contains(check.Text, "MiB") {
 				t.Errorf("%+v", check)
@@ -141,13 +194,13 @@ func TestPreflight(t *testing.T) {
 		m := able(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if checks, err := m.host().Preflight(ctx, m.volume(), 48<<20); !errors.Is(err, context.Canceled) || checks != nil {
+		if checks, err := m.host().Preflight(ctx, m.volume(), 48<<20, ""); !errors.Is(err, context.Canceled) || checks != nil {
 			t.Errorf("%v, %v", checks, err)
 		}
 	})
 	t.Run("Order", func(t *testing.T) {
 		m := able(t)
-		checks, err := m.host().Preflight(t.Context(), m.volume(), 48<<20)
+		checks, err := m.host().Preflight(t.Context(), m.volume(), 48<<20, "")
 		m.check(err)
 		var names []string
 		for _, check := range checks {

@@ -32,6 +32,9 @@ func (h Host) Reencrypt(ctx context.Context, v Volume, keys map[Role]holdfast.Se
 
 func (h Host) reencrypt(ctx context.Context, v Volume, keys map[Role]holdfast.Secret, progress func(done, total int64)) error {
 	m, err := h.metadata(ctx, v.Device)
+	if err == nil && !m.Reencrypting {
+		m, err = h.forgetChange(ctx, v.Device, m)
+	}
 	if err != nil {
 		return err
 	}

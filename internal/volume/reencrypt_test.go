@@ -81,10 +81,10 @@ func TestReencrypt(t *testing.T) {
 		t.Error(err)
 	}
 	settled(t, v.Device, 2)
-	if _, err := host.AddKey(t.Context(), v.Device, fresh, operational, volume.Operational); err != nil {
+	if _, _, err := host.RotateKey(t.Context(), v.Device, volume.Rotation{Role: volume.Operational, Old: fresh, New: operational, Other: fresher}); err != nil {
 		t.Error(err)
 	}
-	settled(t, v.Device, 3)
+	settled(t, v.Device, 2)
 }
 
 // Interrupted before, between or at its end, a reencryption leaves a volume that both keys open, and the next call ends it.
@@ -207,19 +207,15 @@ func TestReencryptRefuses(t *testing.T) {
 	template := large(t, 1<<20)
 	three := template
 	three.Device = duplicate(t, template.Device)
-	host := volume.Host{Now: today, Root: t.TempDir()}
-	if _, err := host.AddKey(t.Context(), three.Device, operational, fresh, volume.Operational); err != nil {
-		t.Fatal(err)
-	}
+	another(t, three.Device, fresh)
 	foreign := template
 	foreign.Device = duplicate(t, template.Device)
-	cryptsetup(t, []holdfast.Secret{operational, fresh}, "", "luksAddKey --batch-mode --key-slot 2 --key-file /dev/fd/3 "+kdfOfTests+" "+foreign.Device+" /dev/fd/4")
-	single := template
-	single.Device = formatted(t)
-	token(t, single.Device, 0, `{"type":"holdfast","keyslots":["0"],"role":"operational"}`)
+	byHand(t, foreign.Device, 2, fresh)
+	lone := template
+	lone.Device = single(t)
 	changing := template
 	changing.Device = duplicate(t, template.Device)
-	token(t, changing.Device, 30, `{"type":"holdfast","keyslots":[],"state":"changing","slot":2,"replaces":0,"role":"operational"}`)
+	token(t, changing.Device, 30, `{"type":"holdfast","keyslots":[],"state":"changing","slot":1,"replaces":0,"role":"operational"}`)
 	none := template
 	none.Device += ".none"
 	keys := func(operational, recovery holdfast.Secret) map[volume.Role]holdfast.Secret {
@@ -239,7 +235,7 @@ func TestReencryptRefuses(t *testing.T) {
 		{"a line break", template, keys(holdfast.NewSecret(marker+"\n"), recovery), holdfast.ErrUsage, "line break"},
 		{"two operational keys", three, bothKeys(), holdfast.ErrUsage, "key slot 2 (operational) is needed too"},
 		{"a key of no role", foreign, bothKeys(), holdfast.ErrUsage, "key slot 2 (of no role) is needed too"},
-		{"no recovery key", single, map[volume.Role]holdfast.Secret{volume.Operational: operational}, holdfast.ErrUsage, "it has no recovery key"},
+		{"no recovery key", lone, map[volume.Role]holdfast.Secret{volume.Operational: operational}, holdfast.ErrUsage, "it has no recovery key"},
 		{"a rotation was interrupted", changing, bothKeys(), nil, "a rotation of the operational key was interrupted"},
 		{"missing", none, bothKeys(), os.ErrNotExist, "no such file"},
 	} {

@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Speed is how fast a folder's storage takes and gives a file.
@@ -52,7 +50,7 @@ func Sequential(ctx context.Context, dir string, size int64) (s Speed, err error
 	}
 	written := time.Now()
 	s.Write = float64(size) / written.Sub(began).Seconds()
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+	if err := forget(f); err != nil {
 		return s, fmt.Errorf("measure %s: %w", dir, err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {

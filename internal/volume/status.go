@@ -32,8 +32,6 @@ type Status struct {
 	State            State
 	Header           Header // zero where it could not be read; Detail says so
 	Size, Used, Free int64  // of the mounted file system, bytes; not mounted: Size is the device's, and the others are 0
-	MapperDevice     string // "/dev/dm-0"; "": not open
-	RawDevice        string // what lies under it, "/dev/loop0"; "": not open
 	HeaderUnseen     bool   // it could not be read for want of rights, and nothing is known of it
 	Guarded          bool   // the bare mount point is
 	GuardUnseen      bool   // that could not be seen
@@ -50,10 +48,7 @@ func (h Host) Status(ctx context.Context, v Volume) (Status, error) {
 	if err != nil {
 		return s, err
 	}
-	ours := named && h.liesOn(m.kernel, v.Device) != ""
-	if ours {
-		s.MapperDevice, s.RawDevice = "/dev/"+m.kernel, "/dev/"+h.liesOn(m.kernel, v.Device)
-	}
+	ours := named && h.liesOn(m.kernel, v.Device)
 	s.State, err = h.stateOf(v, m, ours)
 	if err != nil {
 		return s, err
@@ -65,7 +60,7 @@ func (h Host) Status(ctx context.Context, v Volume) (Status, error) {
 	case !named && len(others) > 0 && others[0].name != v.Name.creating():
 		say("it is open under another name, /dev/mapper/%s", others[0].name)
 	}
-	if err := h.addHeader(ctx, v, &s, say); err != nil {
+	if err := h.addHeader(ctx, v, ours, &s, say); err != nil {
 		return s, err
 	}
 	s.Guarded, err = h.Guarded(v)
@@ -80,6 +75,21 @@ func (h Host) Status(ctx context.Context, v Volume) (Status, error) {
 	}
 	s.Detail = strings.Join(details, "; ")
 	return s, nil
+}
+
+// Mounted reports whether a volume is mounted where it is to be, by what the kernel says of mappings and mounts alone. It runs no program and takes no
+// root: for who waits until somebody mounts it.
+func (h Host) Mounted(v Volume) (bool, error) {
+	m, named, _, err := h.mappingOf(string(v.Name), v.Device)
+	if err != nil || !named || !h.liesOn(m.kernel, v.Device) {
+		return false, err
+	}
+	mounts, err := h.mounts()
+	if err != nil {
+		return false, err
+	}
+	on, mounted := mountOn(mounts, realPath(v.Mount))
+	return mounted && on.dev == m.dev, nil
 }
 
 // stateOf judges by mapping and mounts alone.
@@ -111,9 +121,9 @@ func (h Host) stateOf(v Volume, m mapping, ours bool) (State, error) {
 
 // addHeader looks at the device. That it is gone or lost its header is said whatever else is: of an open volume it shows only at the next
 // unlock, when it is too late.
-func (h Host) addHeader(ctx context.Context, v Volume, s *Status, say func(string, ...any)) error {
+func (h Host) addHeader(ctx context.Context, v Volume, open bool, s *Status, say func(string, ...any)) error {
 	lost := func(state State) {
-		if s.MapperDevice != "" {
+		if open {
 			say("it is still open: take a copy of the data before it is locked")
 		}
 		s.State = state

@@ -14,45 +14,49 @@ import (
 // mounted is left alone, and the passphrase is not looked at. What fails is undone, so that a volume is mounted and writable or locked.
 // Errors wrap [ErrPassphrase] and [ErrNotVolume]; a mount point that holds files, or another mount, is refused before anything is opened.
 // A guard stays: mounting over an immutable folder works.
-func (h Host) Unlock(ctx context.Context, v Volume, pass holdfast.Secret) error {
+//
+// slot is the one that the passphrase opened, also where something failed after that. It is -1 where the passphrase was not looked at, opened
+// none, or cryptsetup did not say which.
+func (h Host) Unlock(ctx context.Context, v Volume, pass holdfast.Secret) (slot int, err error) {
+	slot = anySlot
 	m, open, err := h.opened(v)
 	if err != nil {
-		return err
+		return slot, err
 	}
 	mounts, err := h.mounts()
 	if err != nil {
-		return err
+		return slot, err
 	}
 	point := realPath(v.Mount)
 	if on, mounted := mountOn(mounts, point); mounted {
 		if open && on.dev == m.dev {
-			return nil
+			return slot, nil
 		}
-		return elsewhere(v, on)
+		return slot, elsewhere(v, on)
 	}
 	if err := makeFolder(point, 0o700); err != nil {
-		return fmt.Errorf("make the mount point: %w", err)
+		return slot, fmt.Errorf("make the mount point: %w", err)
 	}
 	names, err := bare(point)
 	if err != nil {
-		return err
+		return slot, err
 	}
 	if len(names) > 0 {
-		return covered(v, names)
+		return slot, covered(v, names)
 	}
 	if !open {
 		if err := h.checkWhole(ctx, v); err != nil {
-			return err
+			return slot, err
 		}
 		h.step("open")
-		if err := h.openMapping(ctx, v.Device, string(v.Name), pass); err != nil {
-			return err
+		if slot, err = h.openMapping(ctx, v.Device, string(v.Name), pass); err != nil {
+			return slot, err
 		}
 	}
 	if err := h.attach(ctx, v, point); err != nil {
-		return h.detach(ctx, v, point, err)
+		return slot, h.detach(ctx, v, point, err)
 	}
-	return nil
+	return slot, nil
 }
 
 // elsewhere is the refusal to mount where something is mounted.
@@ -72,26 +76,26 @@ func (h Host) checkWhole(ctx context.Context, v Volume) error {
 	return nil
 }
 
-// openMapping makes the device's mapping.
-func (h Host) openMapping(ctx context.Context, device, name string, pass holdfast.Secret) error {
-	if pass.IsZero() {
-		return holdfast.WithHint(fmt.Errorf("open %s: %w: it is empty", device, ErrPassphrase), "give a passphrase")
-	}
-	c := Command{Args: []string{"cryptsetup", "open", "--type", "luks2", "--key-file", SecretPath(0), device, name}, Secrets: []holdfast.Secret{pass}}
-	out, err := h.try(ctx, c)
+// openMapping makes the device's mapping, and returns the slot that was opened for it, anySlot where that is not known.
+func (h Host) openMapping(ctx context.Context, device, name string, pass holdfast.Secret) (slot int, err error) {
+	slot, cut, err := h.unseal(ctx, pass, "open", "--type", "luks2", device, name)
 	switch {
-	case err != nil:
-		// It was ended by something, and may have done its work before.
+	case cut:
 		err = errors.Join(err, h.takeDown(context.WithoutCancel(ctx), name, device))
-	case out.Code == 2:
-		return holdfast.WithHint(fmt.Errorf("open %s: %w", device, ErrPassphrase), "type it as it is written down, and look at the keyboard's layout and caps lock")
-	case out.Code != 0:
-		err = out.failed(c)
+	case err != nil && !errors.Is(err, ErrPassphrase):
+		// Without device mapper cryptsetup does not come to look at the passphrase. A wrong one is to be known as that all the same.
+		opened, tried := h.Open(ctx, device, pass)
+		if errors.Is(tried, ErrPassphrase) {
+			return anySlot, tried
+		}
+		if tried == nil {
+			slot = opened
+		}
 	}
 	if err != nil {
-		return advise(fmt.Errorf("open %s: %w", device, err), "look at the kernel's words: dmesg; a container needs the host's /dev/mapper and the right to use it")
+		return slot, advise(fmt.Errorf("open %s: %w", device, err), "look at the kernel's words: dmesg; a container needs the host's /dev/mapper and the right to use it")
 	}
-	return nil
+	return slot, nil
 }
 
 // attach checks, mounts and tries what is open.
@@ -138,7 +142,7 @@ func (h Host) takeDown(ctx context.Context, name, device string, points ...strin
 	if err != nil || !open {
 		return err
 	}
-	if h.liesOn(m.kernel, device) == "" {
+	if !h.liesOn(m.kernel, device) {
 		return holdfast.WithHint(fmt.Errorf("/dev/mapper/%s is open, but it is not of %s", name, device), "look with: cryptsetup status "+name)
 	}
 	for range deepest { // the same place may have it more than once

@@ -26,14 +26,18 @@ func TestUnlock(t *testing.T) {
 	v := m.made()
 	m.check(m.host().Lock(t.Context(), v))
 	before := len(m.ran())
-	m.check(m.host().Unlock(t.Context(), v, recovery))
+	if slot, err := m.host().Unlock(t.Context(), v, recovery); err != nil || slot != 1 {
+		t.Errorf("the recovery key opened slot %d, %v", slot, err)
+	}
 	m.whole(t, v)
 	ran := slices.DeleteFunc(m.actions()[before:], func(a string) bool { return strings.Contains(a, "luksDump") })
 	if want := []string{"cryptsetup open", "fsck.ext4", "mount"}; !slices.Equal(ran, want) {
 		t.Errorf("ran %q, want %q", ran, want)
 	}
 	before = len(m.ran())
-	m.check(m.host().Unlock(t.Context(), v, wrong))
+	if slot, err := m.host().Unlock(t.Context(), v, wrong); err != nil || slot != -1 {
+		t.Errorf("of a mounted volume: slot %d, %v", slot, err)
+	}
 	if len(m.ran()) > before {
 		t.Errorf("of a mounted volume it ran %q", m.ran()[before:])
 	}
@@ -41,7 +45,20 @@ func TestUnlock(t *testing.T) {
 		_, err := m.umount(t.Context(), volume.Command{Args: []string{"umount", v.Mount}})
 		m.check(err)
 		m.state(t, v, volume.Open)
-		m.check(m.host().Unlock(t.Context(), v, wrong)) // it is open: no passphrase is asked for
+		if slot, err := m.host().Unlock(t.Context(), v, wrong); err != nil || slot != -1 { // it is open: no passphrase is asked for
+			t.Errorf("slot %d, %v", slot, err)
+		}
+		m.whole(t, v)
+	})
+	t.Run("WithoutAWord", func(t *testing.T) {
+		m.check(m.host().Lock(t.Context(), v))
+		m.on("cryptsetup open", func(ctx context.Context, c volume.Command) (volume.Output, error) {
+			_, err := m.openMapping(ctx, c)
+			return volume.Output{}, err
+		})
+		if slot, err := m.host().Unlock(t.Context(), v, operational); err != nil || slot != -1 {
+			t.Errorf("slot %d, %v", slot, err)
+		}
 		m.whole(t, v)
 	})
 }
@@ -55,16 +72,23 @@ func TestUnlockFails(t *testing.T) {
 		is     error
 		want   string
 		state  volume.State // "": locked
+		slot   int          // that was opened, and 1; 0: none
 	}{
 		{name: "a wrong passphrase", pass: wrong, is: volume.ErrPassphrase},
 		{name: "an empty passphrase", pass: holdfast.NewSecret(""), is: volume.ErrPassphrase},
+		{name: "no device mapper", change: func(m *machine, _ *volume.Volume) {
+			m.on("cryptsetup open", says("Cannot initialize device-mapper.", 1))
+		}, pass: recovery, want: "cryptsetup open ended with exit status 1", slot: 2},
+		{name: "no device mapper, and a wrong passphrase", change: func(m *machine, _ *volume.Volume) {
+			m.on("cryptsetup open", says("Cannot initialize device-mapper.", 1))
+		}, pass: wrong, is: volume.ErrPassphrase},
 		{name: "a damaged file system", change: func(m *machine, _ *volume.Volume) {
 			m.on("fsck.ext4", says("UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY.", 4))
-		}, pass: operational, want: "UNEXPECTED INCONSISTENCY"},
-		{name: "a check that wants a restart", change: func(m *machine, _ *volume.Volume) { m.on("fsck.ext4", says("", 3)) }, pass: operational, want: "exit status 3"},
-		{name: "no mount", change: func(m *machine, _ *volume.Volume) { m.on("mount", says("", 32)) }, pass: operational, want: "mount ended with exit status 32"},
-		{name: "a mount that lies", change: func(m *machine, _ *volume.Volume) { m.lies = true }, pass: operational, want: "the volume is not at"},
-		{name: "read-only", change: func(m *machine, _ *volume.Volume) { m.readOnly = true }, pass: operational, want: "cannot be written"},
+		}, pass: operational, want: "UNEXPECTED INCONSISTENCY", slot: 1},
+		{name: "a check that wants a restart", change: func(m *machine, _ *volume.Volume) { m.on("fsck.ext4", says("", 3)) }, pass: operational, want: "exit status 3", slot: 1},
+		{name: "no mount", change: func(m *machine, _ *volume.Volume) { m.on("mount", says("", 32)) }, pass: operational, want: "mount ended with exit status 32", slot: 1},
+		{name: "a mount that lies", change: func(m *machine, _ *volume.Volume) { m.lies = true }, pass: operational, want: "the volume is not at", slot: 1},
+		{name: "read-only", change: func(m *machine, _ *volume.Volume) { m.readOnly = true }, pass: recovery, want: "cannot be written", slot: 2},
 		{name: "files in the mount point", change: func(m *machine, v *volume.Volume) {
 			m.check(m.host().Unguard(*v))
 			write(m.t, v.Mount+"/PG_VERSION", "15")
@@ -95,7 +119,10 @@ func TestUnlockFails(t *testing.T) {
 				test.change(m, &v)
 			}
 			mappings := len(m.mapped)
-			err := m.host().Unlock(t.Context(), v, test.pass)
+			slot, err := m.host().Unlock(t.Context(), v, test.pass)
+			if slot != test.slot-1 {
+				t.Errorf("slot %d", slot)
+			}
 			if err == nil || test.is != nil && !errors.Is(err, test.is) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v (%s)", err, holdfast.Hint(err))
 			}
@@ -121,7 +148,7 @@ func TestUnlockInterrupted(t *testing.T) {
 			m.check(m.host().Lock(t.Context(), v))
 			before := len(m.ran())
 			m.fail(n, how)
-			err := m.host().Unlock(t.Context(), v, operational)
+			_, err := m.host().Unlock(t.Context(), v, operational)
 			if len(m.ran())-before < n {
 				over = true
 				break
@@ -131,7 +158,7 @@ func TestUnlockInterrupted(t *testing.T) {
 				want = volume.Mounted
 			}
 			m.state(t, v, want)
-			m.check(m.host().Unlock(t.Context(), v, operational))
+			m.unlock(v)
 			m.state(t, v, volume.Mounted)
 		}
 	}
@@ -148,7 +175,7 @@ func TestLock(t *testing.T) {
 		t.Errorf("of a locked volume it ran %q", ran)
 	}
 	// A file that was removed while it was open can still be locked.
-	m.check(m.host().Unlock(t.Context(), v, operational))
+	m.unlock(v)
 	m.check(os.Remove(v.Device))
 	entries, err := os.ReadDir(m.root + "/sys/class/block")
 	m.check(err)
@@ -270,7 +297,7 @@ func TestLockInterrupted(t *testing.T) {
 	m.check(m.host().Lock(t.Context(), v))
 	m.state(t, v, volume.Locked)
 
-	m.check(m.host().Unlock(t.Context(), v, operational))
+	m.unlock(v)
 	m.ownDevice(v)
 	m.on("umount", func(_ context.Context, _ volume.Command) (volume.Output, error) {
 		m.process(80, "late", 0, map[string]string{"cwd": v.Mount})
