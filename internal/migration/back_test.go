@@ -144,6 +144,9 @@ func TestFinish(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.proof = migration.Proof{Backup: "bbbbbbbbbb", Taken: l.now.Add(c.proven)}
+			if c.backups == 0 {
+				l.cannotProve = errTrap // nobody needs it
+			}
 			l.now = l.now.Add(c.wait)
 			report, err := l.migration().Finish(t.Context(), "a week went well")
 			if err != nil {
@@ -171,6 +174,10 @@ func TestFinishKeeps(t *testing.T) {
 		},
 		"backup fails": func(_ *lab, w *migration.World) {
 			w.BackupNew = func(context.Context) (holdfast.BackupID, error) { return "", errTrap }
+		},
+		"no identity": func(l *lab, w *migration.World) {
+			l.cannotProve = errTrap
+			w.BackupNew = func(context.Context) (holdfast.BackupID, error) { panic("a backup that cannot be proven") }
 		},
 		"sick":      func(_ *lab, w *migration.World) { w.Health = func(context.Context) error { return errTrap } },
 		"elsewhere": func(l *lab, _ *migration.World) { l.at = l.base + "/other"; l.dirs[l.at] = &data{} },
@@ -249,3 +256,104 @@ func TestWatch(t *testing.T) {
 		}
 	})
 }
+
+// TestRollbackIsRefused before anybody is shut out, where the way back would be given up.
+func TestRollbackIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*lab)
+		want   error
+		text   string
+	}{
+		"applications stay": {func(l *lab) { l.obstacles = []string{"a replica is connected"} }, holdfast.ErrUsage, "cannot be: a replica is connected"},
+		"no identity":       {func(l *lab) { l.cannotProve = holdfast.WithHint(errTrap, "name an identity") }, errTrap, "could not be proven"},
+		"elsewhere":         {func(l *lab) { l.at = l.from() }, nil, "runs on the old directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			if err := move(t.Context(), l); err != nil {
+				t.Fatal(err)
+			}
+			l.alive, l.log = false, nil
+			was := l.at
+			c.change(l)
+			report, err := l.migration().Rollback(t.Context(), "too slow")
+			if err == nil || c.want != nil && !errors.Is(err, c.want) || errors.Is(err, migration.ErrKept) || !strings.Contains(err.Error(), c.text) {
+				t.Fatal(err)
+			}
+			if report.UnderWay || report.Step != migration.Watched || l.dirs[l.to()].closed || slices.Contains(l.log, "close") || slices.Contains(l.log, "backup") || len(l.entries) != 1 {
+				t.Errorf("report %+v, calls %v", report, l.log)
+			}
+			l.at, l.obstacles, l.cannotProve = was, nil, nil
+			if err := back(t.Context(), l); err != nil {
+				t.Error(err)
+			}
+			l.settled()
+		})
+	}
+}
+
+// TestRecordFails: all is done, it is told, and the entries stay due, in their order, over later commands.
+func TestRecordFails(t *testing.T) {
+	type kinds = []migration.EntryKind
+	for name, c := range map[string]struct {
+		before command // what is recorded
+		do     command // what is not
+		want   kinds   // what a resumption records
+		says   error
+	}{
+		"move":         {nil, move, kinds{migration.EntryMigrated}, nil},
+		"go back":      {move, back, kinds{migration.EntryRolledBack}, nil},
+		"finish":       {move, finish, kinds{migration.EntryFinished}, nil},
+		"by itself":    {nil, func(ctx context.Context, l *lab) error { l.slow = time.Second; return move(ctx, l) }, kinds{migration.EntryRolledBack}, migration.ErrRolledBack},
+		"move, finish": {nil, func(ctx context.Context, l *lab) error { return errors.Join(move(ctx, l), finish(ctx, l)) }, kinds{migration.EntryMigrated, migration.EntryFinished}, nil},
+		"fail, rehearse": {nil, func(ctx context.Context, l *lab) error {
+			l.slow = time.Second
+			return errors.Join(move(ctx, l), rehearse(ctx, l))
+		}, kinds{migration.EntryRolledBack}, nil},
+		"fail, move": {nil, func(ctx context.Context, l *lab) error { return errors.Join(failToMove(ctx, l), move(ctx, l)) }, kinds{migration.EntryRolledBack, migration.EntryMigrated}, nil},
+		"a copy is given up": {nil, func(ctx context.Context, l *lab) error {
+			world := l.world()
+			world.Copy = func(context.Context, migration.Copy) (migration.Copying, error) { return migration.Copying{}, errTrap }
+			world.Record = func(context.Context, migration.Entry) error { return errRecord }
+			if _, err := migration.New(world, l.options()).Run(ctx); !errors.Is(err, errTrap) {
+				return err
+			}
+			_, err := migration.New(world, l.options()).Rollback(ctx, "another day")
+			return err
+		}, kinds{migration.EntryRolledBack}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			if c.before != nil {
+				if err := c.before(t.Context(), l); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l.cannotRecord, l.entries = errRecord, nil
+			err := c.do(t.Context(), l)
+			if !errors.Is(err, errRecord) || c.says != nil && !errors.Is(err, c.says) || !strings.Contains(err.Error(), "audit trail") || !strings.Contains(holdfast.Hint(err), "resume") {
+				t.Fatalf("error %v, hint %q", err, holdfast.Hint(err))
+			}
+			if report, err := l.migration().Report(); err != nil || report.UnderWay || len(l.entries) > 0 {
+				t.Fatalf("report %+v, %v, entries %v", report, err, l.entries)
+			}
+			if _, err := l.migration().Resume(t.Context()); !errors.Is(err, errRecord) {
+				t.Errorf("resumed while nothing can be recorded: %v", err)
+			}
+			l.cannotRecord = nil
+			if _, err := l.migration().Resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var got kinds
+			for _, e := range l.entries {
+				got = append(got, e.Kind)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("recorded %q, want %q", got, c.want)
+			}
+			l.settled()
+		})
+	}
+}
+
+var errRecord = errors.New("no room for a record")

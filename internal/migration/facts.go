@@ -44,6 +44,14 @@ func (m Migration) readFacts(want string) ([]Database, error) {
 	return facts, nil
 }
 
+// called is how a database is named in texts.
+func (d Database) called() string {
+	if d.Name == "" {
+		return "the cluster as a whole"
+	}
+	return "database " + d.Name
+}
+
 // drifts lists how now differs from then, each line with its database. lines are for the user who runs the command: they have names of
 // tables. short has none. Both are empty if nothing that must be equal differs.
 func drifts(then, now []Database) (lines []string, short string) {
@@ -56,7 +64,7 @@ func drifts(then, now []Database) (lines []string, short string) {
 		facts, there := after[d.Name]
 		delete(after, d.Name)
 		if !there {
-			lines = append(lines, fmt.Sprintf("database %s is gone", d.Name))
+			lines = append(lines, d.called()+" is gone")
 			parts = append(parts, lines[len(lines)-1])
 			continue
 		}
@@ -66,15 +74,15 @@ func drifts(then, now []Database) (lines []string, short string) {
 				continue
 			}
 			n++
-			lines = append(lines, fmt.Sprintf("database %s: %s", d.Name, drift))
+			lines = append(lines, fmt.Sprintf("%s: %s", d.called(), drift))
 		}
 		if n > 0 {
-			parts = append(parts, fmt.Sprintf("in database %s %d facts differ", d.Name, n))
+			parts = append(parts, fmt.Sprintf("%s differs in %s", d.called(), count(n, "fact")))
 		}
 	}
 	for _, d := range now {
 		if _, isNew := after[d.Name]; isNew {
-			lines = append(lines, fmt.Sprintf("database %s is new", d.Name))
+			lines = append(lines, d.called()+" is new")
 			parts = append(parts, lines[len(lines)-1])
 		}
 	}

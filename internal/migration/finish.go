@@ -51,6 +51,9 @@ func (m Migration) Finish(ctx context.Context, reason string) (Report, error) {
 		return r.report(), err
 	}
 	r.s.Course, r.s.Doing, r.s.Reason, r.s.Removing, r.s.Backup = finishing, Finished, reason, place.Old, proof
+	if side == Sealed {
+		r.s.Ours = false // it is the only one from now on, and nothing to copy over
+	}
 	if err := r.keep(); err != nil {
 		return r.report(), err
 	}
@@ -62,6 +65,9 @@ func (r *run) proveAgain(ctx context.Context) (holdfast.BackupID, error) {
 	proof, err := r.w.Proven(ctx)
 	if err == nil && proof.Taken.After(r.s.Opened) && r.w.Now().Sub(proof.Taken) <= r.o.MaxAge {
 		return proof.Backup, nil
+	}
+	if err := r.w.CanProve(ctx); err != nil {
+		return "", fmt.Errorf("a new backup could not be proven: %w", err)
 	}
 	r.say("back up and drill, before the old directory is removed")
 	backup, err := r.w.BackupNew(ctx)
@@ -86,7 +92,7 @@ func (r *run) remove(ctx context.Context) (Report, error) {
 		return r.report(), fmt.Errorf("remove the facts: %w", err)
 	}
 	r.s.Course, r.s.Done, r.s.Doing = ended, Finished, ""
-	r.s.Entry = &Entry{Kind: EntryFinished, Good: true, Reason: r.s.Reason, Backup: r.s.Backup, Text: fmt.Sprintf("%s was removed", r.s.Removing)}
+	r.due(Entry{Kind: EntryFinished, Good: true, Reason: r.s.Reason, Backup: r.s.Backup, Text: fmt.Sprintf("%s was removed", r.s.Removing)})
 	if err := r.keep(); err != nil {
 		return r.report(), err
 	}

@@ -63,15 +63,18 @@ type lab struct {
 	trap  int // the call that goes wrong; -1: none
 	how   mode
 
-	slow       time.Duration  // by how much the volume is slower
-	slowProbes int            // for how many measurements; 0: for all
-	corrupt    bool           // copies differ
-	copied     func(to *data) // what happens to the final copy
-	reviveLate bool           // the same, after all was compared
-	reviveOld  bool           // something starts the server on the old directory after it was stopped
-	unclean    bool
-	rehearsal  string // the throwaway server's directory
-	standIn    bool
+	slow         time.Duration  // by how much the volume is slower
+	slowProbes   int            // for how many measurements; 0: for all
+	corrupt      bool           // copies differ
+	copied       func(to *data) // what happens to the final copy
+	reviveLate   bool           // the same, after all was compared
+	reviveOld    bool           // something starts the server on the old directory after it was stopped
+	unclean      bool
+	obstacles    []string // of shutting applications out
+	cannotProve  error
+	cannotRecord error
+	rehearsal    string // the throwaway server's directory
+	standIn      bool
 }
 
 const day = 24 * time.Hour
@@ -308,6 +311,9 @@ func (l *lab) world() migration.World {
 		OpenConnections: func(context.Context) error {
 			return l.call("open", serving(func(d *data) error { d.closed = false; l.applications(); return nil }))
 		},
+		Obstacles: func(context.Context) (found []string, err error) {
+			return l.obstacles, l.call("obstacles", serving(func(*data) error { return nil }))
+		},
 		Facts: func(context.Context) (all []migration.Database, err error) {
 			err = l.call("facts", serving(func(d *data) error { all = facts(d); return nil }))
 			return all, err
@@ -324,6 +330,9 @@ func (l *lab) world() migration.World {
 				return nil
 			}))
 			return took, err
+		},
+		CanProve: func(context.Context) error {
+			return l.call("can prove", func() error { return l.cannotProve })
 		},
 		Proven: func(context.Context) (p migration.Proof, err error) { return l.proof, l.call("proven", ok) },
 		BackupNew: func(context.Context) (id holdfast.BackupID, err error) {
@@ -354,7 +363,12 @@ func (l *lab) world() migration.World {
 			})
 		},
 		Record: func(_ context.Context, e migration.Entry) error {
-			return l.call("record", func() error { l.entries = append(l.entries, e); return nil })
+			return l.call("record", func() error {
+				if l.cannotRecord == nil {
+					l.entries = append(l.entries, e)
+				}
+				return l.cannotRecord
+			})
 		},
 		Now: func() time.Time { return l.now },
 		Rehearsal: &migration.Rehearsal{

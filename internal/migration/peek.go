@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"time"
-
-	"holdfast"
 )
 
 // Peeked is what a state file says to whoever only wants to know whether there is a migration.
@@ -25,15 +23,12 @@ func Peek(path string) (Peeked, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Peeked{}, nil
 	}
-	var s state
-	if err == nil {
-		err = json.Unmarshal(data, &s)
-	}
-	if err == nil && s.Version != stateVersion {
-		err = fmt.Errorf("it is of version %d", s.Version)
-	}
 	if err != nil {
-		return Peeked{}, holdfast.WithHint(fmt.Errorf("read the state of the migration: %w", err), "`holdfast volume migrate status` says more")
+		return Peeked{}, fmt.Errorf("read the state of the migration: %w", err)
+	}
+	var s state
+	if err := json.Unmarshal(data, &s); err != nil || s.Version != stateVersion {
+		return Peeked{}, damaged(path)
 	}
 	p := Peeked{Open: s.Course != "" && s.Course != ended && s.Course != rehearsing, Step: s.Done, From: s.From, To: s.To}
 	if len(s.Phases) > 0 {

@@ -113,7 +113,7 @@ func (r *run) gate(ctx context.Context) (Plan, error) {
 
 func (r *run) plan(ctx context.Context) (Plan, error) {
 	plan := Plan{Volume: r.o.Volume, From: r.o.From, To: r.o.To, Measured: r.s.Rate > 0}
-	for _, check := range []func(context.Context, *Plan) Check{r.server, r.ready, r.empty, r.outside, r.space, r.proven} {
+	for _, check := range []func(context.Context, *Plan) Check{r.server, r.applications, r.ready, r.empty, r.outside, r.space, r.proven} {
 		plan.Checks = append(plan.Checks, check(ctx, &plan))
 	}
 	switching, err := r.w.Switch.Check(ctx)
@@ -151,6 +151,17 @@ func (r *run) server(ctx context.Context, _ *Plan) Check {
 	return Check{Name: "server", Good: true, Text: "the server runs on " + r.o.From + " and is healthy"}
 }
 
+func (r *run) applications(ctx context.Context, _ *Plan) Check {
+	found, err := r.w.Obstacles(ctx)
+	switch {
+	case err != nil:
+		return unknown("applications", err)
+	case len(found) > 0:
+		return Check{Name: "applications", Text: strings.Join(found, "; "), Fix: "mend this first: applications must be kept out, and every database be compared, while the data is moved"}
+	}
+	return Check{Name: "applications", Good: true, Text: "they can be kept out, and every database can be compared"}
+}
+
 func (r *run) ready(ctx context.Context, _ *Plan) Check {
 	if err := r.w.Ready(ctx); err != nil {
 		return unknown("volume", err)
@@ -167,6 +178,9 @@ func (r *run) empty(ctx context.Context, _ *Plan) Check {
 		return Check{Name: "data folder", Good: true, Text: r.o.To + " is empty"}
 	case r.s.Ours:
 		return Check{Name: "data folder", Good: true, Text: r.o.To + " has what an earlier migration copied, which is made equal"}
+	}
+	if r.s.Done == Finished {
+		return Check{Name: "data folder", Text: r.o.To + " has the data that an earlier migration moved there, perhaps the only copy of it", Fix: "`holdfast volume status` shows where the data is"}
 	}
 	return Check{Name: "data folder", Text: r.o.To + " holds files that no migration put there", Fix: "look what they are, and empty the folder"}
 }

@@ -26,8 +26,15 @@ func TestPlan(t *testing.T) {
 				return migration.Proof{}, errors.New("none was ever drilled")
 			}
 		}, "proven backup", "none was ever drilled"},
-		"no server":   {func(l *lab, _ *migration.World) { l.at = "" }, "server", "does not run on the old directory"},
+		"no server":   {func(l *lab, _ *migration.World) { l.at = "" }, "server applications", "does not run on the old directory"},
 		"sick server": {func(_ *lab, w *migration.World) { w.Health = broken }, "server", "not healthy: broken"},
+		"applications stay": {func(l *lab, _ *migration.World) {
+			l.obstacles = []string{"a replica is connected", "role x is no superuser"}
+		}, "applications",
+			"NO-GO: applications: a replica is connected; role x is no superuser.\n  mend this first"},
+		"not asked": {func(_ *lab, w *migration.World) {
+			w.Obstacles = func(ctx context.Context) ([]string, error) { return nil, broken(ctx) }
+		}, "applications", "mend it"},
 		"not mounted": {func(_ *lab, w *migration.World) { w.Ready = broken }, "volume", "mend it"},
 		"not empty":   {func(l *lab, _ *migration.World) { l.dirs[l.to()].system = "1" }, "data folder", "holds files that no migration put there"},
 		"tablespace": {func(_ *lab, w *migration.World) {
@@ -55,7 +62,7 @@ func TestPlan(t *testing.T) {
 			no := ""
 			for _, check := range plan.Checks {
 				if !check.Good {
-					no += check.Name
+					no = strings.TrimPrefix(no+" "+check.Name, " ")
 				}
 				if check.Text == "" && check.Name != "switch" {
 					t.Errorf("%s says nothing", check.Name)
@@ -119,7 +126,7 @@ func TestRehearse(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.settled()
-	if len(report.Phases) != 11 || len(report.Notes) != 1 || !strings.Contains(report.Notes[0], "1 facts differ") {
+	if len(report.Phases) != 11 || len(report.Notes) != 1 || !strings.Contains(report.Notes[0], "differs in 1 fact") {
 		t.Errorf("report %+v: applications wrote between the facts and the copy", report)
 	}
 	if !strings.Contains(strings.Join(l.log, ","), "stand-in to volume,start throwaway") || !strings.Contains(strings.Join(l.log, ","), "stand-in to old,stand-in where") {
@@ -207,5 +214,26 @@ func TestStateFile(t *testing.T) {
 	other.From = "/elsewhere"
 	if _, err := migration.New(moved.world(), other).Rollback(t.Context(), "x"); !errors.Is(err, holdfast.ErrUsage) || !strings.Contains(err.Error(), "/elsewhere") {
 		t.Errorf("another directory: %v", err)
+	}
+}
+
+// TestPlanAfterFinish: what is on the volume is no copy any more, and nothing may be copied over it.
+func TestPlanAfterFinish(t *testing.T) {
+	l := newLab(t)
+	for _, do := range stories["move, finish"] {
+		if err := do(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Somebody makes a new cluster where the old one was.
+	l.alive = false
+	l.dirs[l.from()] = &data{state: "in production", system: "7003"}
+	l.at, l.place = l.from(), migration.Old
+	_, err := l.migration().Run(t.Context())
+	if !errors.Is(err, migration.ErrNoGo) || !strings.Contains(err.Error(), "data folder: "+l.to()+" has the data that an earlier migration moved there") || strings.Contains(holdfast.Hint(err), "empty") {
+		t.Errorf("%v, hint %q", err, holdfast.Hint(err))
+	}
+	if l.dirs[l.to()].system != "7001" {
+		t.Error("the data on the volume was copied over")
 	}
 }

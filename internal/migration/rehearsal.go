@@ -105,7 +105,7 @@ func (r *run) rehearseFacts(ctx context.Context, then []Database, report *Report
 	var missing []string
 	for _, d := range then {
 		if !there[d.Name] {
-			missing = append(missing, d.Name)
+			missing = append(missing, d.called())
 		}
 	}
 	if len(missing) > 0 {

@@ -98,6 +98,14 @@ func (r Report) Lines() []string {
 	return append(lines, r.Notes...)
 }
 
+// count is a number of things.
+func count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
 // rounded is a duration in the units that matter.
 func rounded(d time.Duration) time.Duration {
 	if d >= 10*time.Second {

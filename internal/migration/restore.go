@@ -3,6 +3,7 @@ package migration
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"holdfast"
 )
@@ -15,6 +16,9 @@ const (
 
 // restore goes back after writes were accepted: the volume's backup, drilled, becomes a directory beside the old one.
 func (r *run) restore(ctx context.Context, reason string) (Report, error) {
+	if err := r.mayRestore(ctx); err != nil {
+		return r.report(), err
+	}
 	r.s.Course, r.s.Back, r.s.Reason, r.s.Doing = restoring, r.w.Now(), reason, preparing
 	if err := r.keep(); err != nil {
 		return r.report(), err
@@ -29,13 +33,31 @@ func (r *run) restore(ctx context.Context, reason string) (Report, error) {
 	return r.endRestore(ctx)
 }
 
+// mayRestore refuses a way back that would be given up, before anybody is shut out for it.
+func (r *run) mayRestore(ctx context.Context) error {
+	if err := r.w.CanProve(ctx); err != nil {
+		return fmt.Errorf("the way back needs a new backup, which could not be proven: %w", err)
+	}
+	if err := r.ensure(ctx, Sealed); err != nil {
+		return fmt.Errorf("the way back begins on the volume: %w", err)
+	}
+	found, err := r.w.Obstacles(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look whether applications can be shut out: %w", err)
+	case len(found) > 0:
+		return holdfast.WithHint(fmt.Errorf("%w: the way back shuts applications out, and that cannot be: %s", holdfast.ErrUsage, strings.Join(found, "; ")),
+			"mend this first, and roll back then; the server runs on the volume as before")
+	}
+	return nil
+}
+
 func (r *run) restoreSteps(ctx context.Context) error {
 	var now []Database
 	for _, a := range []struct {
 		text string
 		do   func() error
 	}{
-		{"look whether the server runs on the volume", func() error { return r.ensure(ctx, Sealed) }},
 		{"shut applications out", func() error { r.s.Closed = r.w.Now(); return r.w.CloseConnections(ctx) }},
 		{"take the facts of every database", func() (err error) { now, err = r.w.Facts(ctx); return err }},
 		{"back up the volume", func() (err error) { r.s.Backup, err = r.w.BackupNew(ctx); return err }},
@@ -84,8 +106,8 @@ func (r *run) endRestore(ctx context.Context) (Report, error) {
 	}
 	r.opened()
 	r.s.Course, r.s.Done, r.s.Doing, r.s.WayBack = ended, WentBack, "", r.s.Opened.Sub(r.s.Back)
-	r.s.Entry = &Entry{Kind: EntryRolledBack, Good: true, Reason: r.s.Reason, Backup: r.s.Backup, Took: r.s.ShutOut,
-		Text: "the server has a directory restored from a backup of the volume, with all that was written"}
+	r.due(Entry{Kind: EntryRolledBack, Good: true, Reason: r.s.Reason, Backup: r.s.Backup, Took: r.s.ShutOut,
+		Text: "the server has a directory restored from a backup of the volume, with all that was written"})
 	if err := r.keep(); err != nil {
 		return r.report(), err
 	}
@@ -100,7 +122,7 @@ func (r *run) giveUp(ctx context.Context, cause error) (Report, error) {
 		return r.report(), retry(fmt.Errorf("stay on the volume, because of %w: %w", cause, err), "when what is in the way is gone, run: holdfast volume migrate resume")
 	}
 	r.s.Course, r.s.Done, r.s.Doing, r.s.Back = moving, Watched, "", r.s.Opened
-	r.s.Entry = &Entry{Kind: EntryKept, Reason: r.s.Reason, Text: "the way back was given up: " + holdfast.Sentence(cause) + "; the server runs on the volume, which lacks nothing"}
+	r.due(Entry{Kind: EntryKept, Reason: r.s.Reason, Text: "the way back was given up: " + holdfast.Sentence(cause) + "; the server runs on the volume, which lacks nothing"})
 	err := fmt.Errorf("%w: %w", ErrKept, cause)
 	after := r.keep()
 	if after == nil {

@@ -10,8 +10,9 @@ import (
 
 // Rollback brings the server back to the old directory. After writes were accepted that directory lacks them: then it takes a backup of the
 // volume, drills it, says what the old directory lacks, and restores the backup into a new directory beside the old one; what goes wrong on
-// that way leaves the server on the volume, and the error wraps [ErrKept]. reason is recorded, and needed. Errors wrap [holdfast.ErrUsage] if
-// there is nothing to roll back.
+// that way leaves the server on the volume, and the error wraps [ErrKept]. A way that cannot be gone is refused before anybody is shut out: where
+// no backup can be proven, or applications cannot be kept out. reason is recorded, and needed. Errors wrap [holdfast.ErrUsage] if there is nothing
+// to roll back, or applications cannot be kept out. One that says that the audit trail lacks it comes after all was done.
 func (m Migration) Rollback(ctx context.Context, reason string) (Report, error) {
 	s, found, err := m.load()
 	if err != nil {
@@ -35,16 +36,29 @@ func (m Migration) Rollback(ctx context.Context, reason string) (Report, error) 
 	case s.Course == moving && s.passed(Watched):
 		return r.restore(ctx, reason)
 	}
-	report, err := r.rollback(ctx, errors.New(reason))
-	if errors.Is(err, ErrRolledBack) {
-		err = nil // it is what was asked for
+	after, err := r.goBack(ctx, errors.New(reason))
+	if err == nil {
+		err = after // to be rolled back is what was asked for
 	}
-	return report, err
+	return r.report(), err
 }
 
-// rollback gives the server its old directory again and lets applications in. Nobody wrote to the volume but the server itself, so nothing
-// is lost. It is not interrupted: half of it would leave applications shut out. Its error wraps cause, and ErrRolledBack if all went well.
+// rollback goes back because of cause. Its error wraps cause, and ErrRolledBack if all went well.
 func (r *run) rollback(ctx context.Context, cause error) (Report, error) {
+	after, err := r.goBack(ctx, cause)
+	if err == nil {
+		err = fmt.Errorf("%w: %w", ErrRolledBack, cause)
+	}
+	if after != nil {
+		err = fmt.Errorf("%w; then: %w", err, after)
+	}
+	return r.report(), err
+}
+
+// goBack gives the server its old directory again and lets applications in. Nobody wrote to the volume but the server itself, so nothing
+// is lost. It is not interrupted: half of it would leave applications shut out. If err is nil the server is back, and after says what could not
+// be written down about it.
+func (r *run) goBack(ctx context.Context, cause error) (after, err error) {
 	ctx = context.WithoutCancel(ctx)
 	touched := r.s.passed(Closed)
 	if r.s.Course != rollingBack {
@@ -55,27 +69,21 @@ func (r *run) rollback(ctx context.Context, cause error) (Report, error) {
 	r.say("roll back: " + r.s.Reason)
 	if touched {
 		if err := r.bringBack(ctx); err != nil {
-			return r.report(), retry(fmt.Errorf("roll back, because of %w: %w", cause, err),
+			return nil, retry(fmt.Errorf("roll back, because of %w: %w", cause, err),
 				"the old directory is whole; when what is in the way is gone, run: holdfast volume migrate resume")
 		}
 		r.opened()
 	}
 	r.s.Course, r.s.Done, r.s.Doing, r.s.WayBack = ended, RolledBack, "", r.w.Now().Sub(r.s.Back)
-	r.s.Entry = &Entry{Kind: EntryRolledBack, Reason: r.s.Reason, Text: "the server has its old directory, as it was; nothing is lost"}
+	entry := Entry{Kind: EntryRolledBack, Reason: r.s.Reason, Text: "the server has its old directory, as it was; nothing is lost"}
 	if touched {
-		r.s.Entry.Took = r.s.ShutOut
+		entry.Took = r.s.ShutOut
 	}
-	after := r.keep()
-	if after == nil {
-		after = r.record(ctx)
-	} else {
-		after = errors.Join(saved, after)
+	r.due(entry)
+	if after := r.keep(); after != nil {
+		return errors.Join(saved, after), nil
 	}
-	err := fmt.Errorf("%w: %w", ErrRolledBack, cause)
-	if after != nil {
-		err = fmt.Errorf("%w; then: %w", err, after)
-	}
-	return r.report(), err
+	return r.record(ctx), nil
 }
 
 func (r *run) bringBack(ctx context.Context) error {

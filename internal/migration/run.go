@@ -46,7 +46,7 @@ func (m Migration) Run(ctx context.Context) (Report, error) {
 		return r.report(), err
 	}
 	r.s = state{Version: stateVersion, Volume: m.o.Volume, From: m.o.From, To: m.o.To, Course: moving, Done: Planned,
-		Ours: true, Size: plan.Size, Rate: s.Rate, Proof: plan.Proof}
+		Ours: true, Size: plan.Size, Rate: s.Rate, Proof: plan.Proof, Entries: s.Entries}
 	if err := r.keep(); err != nil {
 		return r.report(), err
 	}
@@ -149,7 +149,7 @@ func (r *run) copyOnline(ctx context.Context) error {
 		r.s.Rate = rate(took, done.Copied)
 	}
 	if done.Changed > 0 {
-		r.s.Notes = append(r.s.Notes, fmt.Sprintf("%d files changed while they were copied; the final pass took them", done.Changed))
+		r.s.Notes = append(r.s.Notes, fmt.Sprintf("%s changed while the first copy was made; the final copy takes them.", count(done.Changed, "file")))
 	}
 	return nil
 }
@@ -381,8 +381,8 @@ func (r *run) letIn(ctx context.Context) error {
 		return err
 	}
 	r.opened()
-	r.s.Entry = &Entry{Kind: EntryMigrated, Good: true, Backup: r.s.Proof.Backup, Took: r.s.ShutOut,
-		Text: fmt.Sprintf("%s was moved to %s; facts and control data are equal; the old directory is kept", r.o.From, r.o.To)}
+	r.due(Entry{Kind: EntryMigrated, Good: true, Backup: r.s.Proof.Backup, Took: r.s.ShutOut,
+		Text: fmt.Sprintf("%s was moved to %s; facts and control data are equal; the old directory is kept", r.o.From, r.o.To)})
 	return nil
 }
 
@@ -392,14 +392,19 @@ func (r *run) opened() {
 	r.s.ShutOut = r.s.Opened.Sub(r.s.Closed)
 }
 
-// record writes the entry that is due in the audit trail. Until that is done it stays in the state file.
+// due adds an entry that the audit trail is to get.
+func (r *run) due(e Entry) { r.s.Entries = append(slices.Clip(r.s.Entries), e) }
+
+// record writes what is due in the audit trail. Until that is done it stays in the state file, also over later commands.
 func (r *run) record(ctx context.Context) error {
-	if r.s.Entry == nil {
-		return nil
+	for len(r.s.Entries) > 0 {
+		if err := r.w.Record(ctx, r.s.Entries[0]); err != nil {
+			return holdfast.WithHint(fmt.Errorf("all was done, but it is not in the audit trail: %w", err), "run: holdfast volume migrate resume")
+		}
+		r.s.Entries = r.s.Entries[1:]
+		if err := r.keep(); err != nil {
+			return err
+		}
 	}
-	if err := r.w.Record(ctx, *r.s.Entry); err != nil {
-		return holdfast.WithHint(fmt.Errorf("all was done, but it is not in the audit trail: %w", err), "run: holdfast volume migrate resume")
-	}
-	r.s.Entry = nil
-	return r.keep()
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/migration"
+	"holdfast/internal/source"
 )
 
 // command is what a person does.
@@ -222,7 +223,7 @@ func TestRollsBackByItself(t *testing.T) {
 		differ bool
 		text   string
 	}{
-		"other rows":      {func(l *lab) { l.corrupt = true }, true, "in database app 1 facts differ"},
+		"other rows":      {func(l *lab) { l.corrupt = true }, true, "database app differs in 1 fact"},
 		"slow":            {func(l *lab) { l.slow = 160 * time.Millisecond }, true, "16 % more; 15 % are allowed"},
 		"unclean stop":    {func(l *lab) { l.unclean = true }, true, "no clean stop"},
 		"revived late":    {func(l *lab) { l.reviveLate = true }, false, "the server runs"},
@@ -442,4 +443,54 @@ type dyingSwitch struct {
 func (s dyingSwitch) To(ctx context.Context, side migration.Side) error {
 	s.die()
 	return s.labSwitch.To(ctx, side)
+}
+
+// TestDrifts of several databases, and of what belongs to none, are each told with the name.
+func TestDrifts(t *testing.T) {
+	l := newLab(t)
+	world := l.world()
+	table := func(name string, rows int64) source.Fact {
+		return source.Fact{Class: "table", Name: name, Rule: source.Exact, Rows: rows}
+	}
+	shop := migration.Database{Name: "shop", Facts: []source.Fact{table("public.orders", 1), table("public.items", 1), table("public.same", 1)}}
+	crm := migration.Database{Name: "crm", Facts: []source.Fact{table("public.people", 1)}}
+	gone := migration.Database{Name: "gone"}
+	world.Facts = func(ctx context.Context) ([]migration.Database, error) {
+		if l.at == l.from() {
+			return []migration.Database{shop, crm, gone, {Facts: []source.Fact{table("roles", 1)}}}, nil
+		}
+		return []migration.Database{
+			{Name: "shop", Facts: []source.Fact{table("public.orders", 2), table("public.items", 2), table("public.same", 1)}},
+			{Name: "crm", Facts: []source.Fact{table("public.people", 2)}}, {Name: "new"}, {Facts: []source.Fact{table("roles", 2)}},
+		}, nil
+	}
+	_, err := migration.New(world, l.options()).Run(t.Context())
+	const want = "database shop differs in 2 facts, database crm differs in 1 fact, database gone is gone, the cluster as a whole differs in 1 fact, database new is new"
+	if !errors.Is(err, migration.ErrRolledBack) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "orders") {
+		t.Errorf("error %v", err)
+	}
+	for _, want := range []string{"database shop: table public.orders", "database crm: table public.people", "the cluster as a whole: table roles"} {
+		if !strings.Contains(strings.Join(l.warned, "\n"), want) {
+			t.Errorf("warned %q, lacks %q", l.warned, want)
+		}
+	}
+	l.settled()
+}
+
+// TestFilesThatChanged are told, in words that fit their number.
+func TestFilesThatChanged(t *testing.T) {
+	for changed, want := range map[int]string{0: "", 1: "1 file changed while the first copy was made; the final copy takes them.", 12: "12 files changed while the first copy was made; the final one has them as they are."} {
+		l := newLab(t)
+		world := l.world()
+		copying := world.Copy
+		world.Copy = func(ctx context.Context, c migration.Copy) (migration.Copying, error) {
+			done, err := copying(ctx, c)
+			done.Changed = changed
+			return done, err
+		}
+		report, err := migration.New(world, l.options()).Run(t.Context())
+		if err != nil || strings.Join(report.Notes, "\n") != want {
+			t.Errorf("%d: %q, %v", changed, report.Notes, err)
+		}
+	}
 }

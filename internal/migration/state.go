@@ -91,7 +91,7 @@ type state struct {
 	Reason   string            `json:"reason,omitempty"`
 	Backup   holdfast.BackupID `json:"backup,omitempty"`
 	Removing string            `json:"removing,omitempty"` // the directory that finish removes
-	Entry    *Entry            `json:"entry,omitempty"`    // for the audit trail, until it is there
+	Entries  []Entry           `json:"entries,omitempty"`  // for the audit trail, until they are there
 	Notes    []string          `json:"notes,omitempty"`
 }
 
@@ -113,17 +113,22 @@ func (m Migration) load() (s state, found bool, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&s); err != nil || s.Version != stateVersion || s.Done != "" && s.Course == "" {
-		return state{}, false, holdfast.WithHint(fmt.Errorf("the state file %s is damaged, or of another version of holdfast", m.o.State),
-			"find out which directory the server has and whether applications are shut out; then rename the file")
+		return state{}, false, damaged(m.o.State)
 	}
 	if s.Volume != m.o.Volume || s.From != m.o.From || s.To != m.o.To {
 		if s.Course == "" || s.Course == ended {
-			return state{Version: stateVersion, Volume: m.o.Volume, From: m.o.From, To: m.o.To, Rate: s.Rate}, false, nil
+			return state{Version: stateVersion, Volume: m.o.Volume, From: m.o.From, To: m.o.To, Rate: s.Rate, Entries: s.Entries}, false, nil
 		}
 		return state{}, false, holdfast.WithHint(fmt.Errorf("%w: a migration of %s to %s is under way, not one of %s to %s", holdfast.ErrUsage, s.From, s.To, m.o.From, m.o.To),
 			"name the same directories")
 	}
 	return s, true, nil
+}
+
+// damaged is the error of a state file that says nothing.
+func damaged(path string) error {
+	return holdfast.WithHint(fmt.Errorf("the state file %s is damaged, or of another version of holdfast", path),
+		"find out which directory the server has and whether applications are shut out; then rename the file")
 }
 
 func (m Migration) save(s state) error {

@@ -43,10 +43,13 @@ type World struct {
 	// called when it is so already.
 	CloseConnections func(ctx context.Context) error
 	OpenConnections  func(ctx context.Context) error
-	Facts            func(ctx context.Context) ([]Database, error)    // of every database
-	Probe            func(ctx context.Context) (time.Duration, error) // how long a fixed set of queries takes, once
+	// Obstacles lists why applications cannot be shut out or not everything be compared, one sentence each, on whatever side the server runs.
+	Obstacles func(ctx context.Context) ([]string, error)
+	Facts     func(ctx context.Context) ([]Database, error)    // of every database
+	Probe     func(ctx context.Context) (time.Duration, error) // how long a fixed set of queries takes, once
 
 	// About backups.
+	CanProve  func(ctx context.Context) error          // nil: a backup can be taken, opened and drilled here
 	Proven    func(ctx context.Context) (Proof, error) // the newest backup that was proven; an error if there is none
 	BackupNew func(ctx context.Context) (holdfast.BackupID, error)
 	Drill     func(ctx context.Context, backup holdfast.BackupID) error // nil: proven
@@ -103,7 +106,7 @@ type Proof struct {
 
 // Database is one database's facts.
 type Database struct {
-	Name  string        `json:"name"`
+	Name  string        `json:"name"` // "": what belongs to no single one, such as roles
 	Facts []source.Fact `json:"facts"`
 }
 

@@ -50,6 +50,10 @@ func Measure(ctx context.Context, opt MeasureOptions, observe holdfast.Observer)
 	if err != nil {
 		return m, err
 	}
+	// It is root's, and initdb works in it before the server's start gives it away.
+	if err := os.Chown(opt.Work, opt.UID, opt.GID); err != nil {
+		return m, fmt.Errorf("prepare %s: %w", opt.Work, err)
+	}
 	data := filepath.Join(opt.Dir, "measure")
 	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
 	if err := os.Mkdir(data, 0o700); err != nil {

@@ -49,6 +49,7 @@ type Place struct {
 	drill    bool
 	partial  bool // single tables: owners and privileges do not come back
 	together bool // all roles are made, and all databases take their names at once
+	settles  bool // the cluster is new, and becomes the server's own: it gets every global
 
 	conn      pgclient.Session
 	version   int

@@ -40,6 +40,7 @@ func (r roles) find(name string) (pgdump.Role, bool) {
 var (
 	passwordClause = regexp.MustCompile(` PASSWORD '(?:[^']|'')*'`)
 	adminOption    = regexp.MustCompile(` WITH (?:[A-Z]+ [A-Z]+, )*ADMIN (?:OPTION|TRUE)(?:, [A-Z]+ [A-Z]+)*(?: GRANTED BY [^;]*)?;?\s*$`)
+	shutOut        = regexp.MustCompile(` SET "?` + regexp.QuoteMeta(closedMark) + `"? (?:TO|=) 'closed'`)
 	grantorClause  = regexp.MustCompile(` GRANTED BY (?:"(?:[^"]|"")*"|[^\s;]+)`)
 )
 
@@ -162,6 +163,12 @@ func (p *Place) makeRoles(ctx context.Context) error {
 			return err
 		}
 	}
+	if p.drill && len(alter) > 0 {
+		// Whoever was shut out when the backup was made may be who works here.
+		if err := p.exec(ctx, "keep the throwaway server open", "ALTER ROLE CURRENT_USER LOGIN"); err != nil {
+			return err
+		}
+	}
 	all := append(existing, p.created...)
 	for _, m := range p.roles.Memberships {
 		concerns := p.drill || slices.Contains(p.created, m.Role) || slices.Contains(p.created, m.Member)
@@ -172,15 +179,18 @@ func (p *Place) makeRoles(ctx context.Context) error {
 			return err
 		}
 	}
-	if p.drill {
+	if p.drill || p.settles {
 		for _, statement := range p.roles.Other {
 			if err := p.exec(ctx, "restore a global", statement); err != nil {
 				p.warn("%v", err)
 			}
 		}
+	}
+	if p.drill {
 		return ctx.Err()
 	}
 	p.applyRoleSettings(ctx, p.created)
+	p.tellShutOut(p.created)
 	return ctx.Err()
 }
 
@@ -239,6 +249,27 @@ func (p *Place) changeRoles(ctx context.Context) error {
 	}
 	if len(changed) > 0 {
 		p.applyRoleSettings(ctx, changed)
+		p.tellShutOut(changed)
 	}
 	return ctx.Err()
+}
+
+// tellShutOut names the roles that came back as a move of the server's directory had left them: the backup was made while applications were shut
+// out, and nobody lets them in here. Where the move goes on, it does.
+func (p *Place) tellShutOut(names []string) {
+	if p.settles {
+		return
+	}
+	var roles, statements []string
+	for _, s := range p.roles.Settings {
+		if !slices.Contains(names, s.Role) || !shutOut.MatchString(s.SQL) {
+			continue
+		}
+		name := pgclient.QuoteIdent(s.Role)
+		roles = append(roles, name)
+		statements = append(statements, "ALTER ROLE "+name+" LOGIN; ALTER ROLE "+name+" RESET "+closedMark+";")
+	}
+	if len(roles) > 0 {
+		p.warn("the backup was made while applications were shut out, and these roles cannot log in: %s; to let them in: %s", strings.Join(roles, ", "), strings.Join(statements, " "))
+	}
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,46 +43,13 @@ func (s *Server) with(ctx context.Context, doing, database string, do func(pgcli
 	return because(ctx, doing, err)
 }
 
-// The sessions that count as an application's: all of clients but those of this program's own name, and of replicas.
-const othersSessions = `backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()`
-
-// Ready looks whether connections can be closed so that nobody but this role gets in. What it returns are reasons why not, one sentence each.
-func (s *Server) Ready(ctx context.Context) (obstacles []string, err error) {
-	err = s.with(ctx, "look at the server", "", func(conn pgclient.Session, p pgclient.Params) error {
-		var super, standby bool
-		var own, replicas int64
-		err := pgclient.Row(ctx, conn, `SELECT r.rolsuper, pg_catalog.pg_is_in_recovery(),
-			(SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE usename = current_user AND `+othersSessions+`),
-			(SELECT count(*) FROM pg_catalog.pg_stat_replication)
-			FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`, &super, &standby, &own, &replicas)
-		if err != nil {
-			return pgclient.ExplainQuery("look at the server", err)
-		}
-		role := pgclient.QuoteIdent(p["user"])
-		if !super {
-			obstacles = append(obstacles, "role "+role+" is no superuser: it cannot keep applications out")
-		}
-		if standby {
-			obstacles = append(obstacles, "the server is a standby")
-		}
-		if own > 0 {
-			obstacles = append(obstacles, fmt.Sprintf("%d other session(s) work as role %s, which must stay open for Holdfast: give the source of the configuration a superuser of its own", own, role))
-		}
-		if replicas > 0 {
-			obstacles = append(obstacles, fmt.Sprintf("%d replica(s) or receivers of WAL are connected: they would have to follow", replicas))
-		}
-		return nil
-	})
-	return obstacles, err
-}
-
 // closedMark is the setting by which a role remembers, in the cluster itself and so on both sides of a move, that it may log in again afterwards.
 const closedMark = "holdfast.login"
 
 // CloseConnections takes from every role but this one the right to log in, marks those that had it, and ends all sessions of others. It holds
-// until OpenConnections, over restarts too. Calling it twice is calling it once.
+// until OpenConnections, over restarts too. Calling it twice is calling it once. It is an error with a hint if an application works as this role.
 func (s *Server) CloseConnections(ctx context.Context) error {
-	return s.with(ctx, "close connections", "", func(conn pgclient.Session, _ pgclient.Params) error {
+	return s.with(ctx, "close connections", "", func(conn pgclient.Session, p pgclient.Params) error {
 		roles, err := pgclient.Strings(ctx, conn, `SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolcanlogin AND rolname <> current_user ORDER BY rolname`)
 		if err != nil {
 			return pgclient.ExplainQuery("list the roles", err)
@@ -95,30 +63,36 @@ func (s *Server) CloseConnections(ctx context.Context) error {
 				}
 			}
 		}
-		return s.endSessions(ctx, conn)
+		return s.endSessions(ctx, conn, p["user"])
 	})
 }
 
 // endTime bounds how long sessions that were told to end may take.
 const endTime = 30 * time.Second
 
-// endSessions ends all sessions of others and waits until they are gone.
-func (s *Server) endSessions(ctx context.Context, conn pgclient.Session) error {
+// endSessions ends all sessions of others, until two looks in a row find none: one that was let in before its role was shut out is seen late. A
+// session of the own role that began after this one is an application's that comes back, and would again.
+func (s *Server) endSessions(ctx context.Context, conn pgclient.Session, role string) error {
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
-	for {
-		var left int64
-		err := pgclient.Row(ctx, conn, `SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity WHERE `+othersSessions, &left)
+	for quiet := 0; ; {
+		var left, back int64
+		err := pgclient.Row(ctx, conn, `SELECT count(pg_catalog.pg_terminate_backend(pid)), count(*) FILTER (WHERE usename = current_user
+			AND backend_start > (SELECT own.backend_start FROM pg_catalog.pg_stat_activity own WHERE own.pid = pg_catalog.pg_backend_pid()))
+			FROM pg_catalog.pg_stat_activity WHERE `+othersSessions, &left, &back)
 		if err != nil {
 			return pgclient.ExplainQuery("end the sessions of others", err)
 		}
-		if left == 0 {
+		if back > 0 {
+			return holdfast.WithHint(fmt.Errorf("%d session(s) of role %s came while applications were shut out, and it must stay open for Holdfast", back, pgclient.QuoteIdent(role)), ownSuperuser)
+		}
+		if left > 0 {
+			quiet = 0
+		} else if quiet++; quiet == 2 {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return holdfast.WithHint(fmt.Errorf("%d session(s) did not end: %w", left, context.Cause(ctx)), "`SELECT * FROM pg_stat_activity` shows them; end them, and try again")
-		case <-time.After(100 * time.Millisecond):
+		if err := pause(ctx); err != nil {
+			return holdfast.WithHint(fmt.Errorf("%d session(s) did not end: %w", left, err), "`SELECT * FROM pg_stat_activity` shows them; end them, and try again")
 		}
 	}
 }
@@ -199,7 +173,7 @@ const (
 )
 
 // Probe says how long a fixed set of queries takes: of each database, a read of the largest tables, up to so many rows of each. What is
-// read is the same each time as long as nobody writes.
+// read is the same each time as long as nobody writes. No error names a table: it may be kept where no data may be.
 func (s *Server) Probe(ctx context.Context) (took time.Duration, err error) {
 	names, err := s.Databases(ctx)
 	if err != nil {
@@ -222,7 +196,7 @@ func (s *Server) Probe(ctx context.Context) (took time.Duration, err error) {
 				var rows int64
 				began := time.Now()
 				if err := pgclient.Row(ctx, conn, fmt.Sprintf("SELECT count(t.*) FROM (SELECT * FROM %s LIMIT %d) t", table, probeRows), &rows); err != nil {
-					return pgclient.ExplainQuery("measure queries on "+table, err)
+					return nameless("measure queries on one of the largest tables", err)
 				}
 				took += time.Since(began)
 			}
@@ -233,6 +207,15 @@ func (s *Server) Probe(ctx context.Context) (took time.Duration, err error) {
 		}
 	}
 	return took, nil
+}
+
+// nameless is an error without the server's words, which name what was read.
+func nameless(doing string, err error) error {
+	var refused *pgclient.Error
+	if !errors.As(err, &refused) {
+		return pgclient.ExplainQuery(doing, err)
+	}
+	return pgclient.ExplainQuery(doing, &pgclient.Error{Code: refused.Code, Message: "the server refused"})
 }
 
 // Copying is what Snapshot has somebody copy: all of the data directory, or its log of writes alone.

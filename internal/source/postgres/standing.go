@@ -121,8 +121,9 @@ func majorOf(dir string) (int, error) {
 }
 
 // Settle makes dir, which does not exist, a data directory with all that stored has: a new cluster, restored, compared with the facts, under its
-// final names, shut down cleanly and synced. settings is a folder whose postgresql.conf, pg_hba.conf and the like it gets; "" for none.
-func Settle(ctx context.Context, opt DrillOptions, stored source.Stored, dir, settings string, observe holdfast.Observer) (err error) {
+// final names, with all of its roles, shut down cleanly and synced. as is how the cluster is made; a locale that is not on this machine is observed as
+// a warning, and the cluster has C. settings is a folder whose postgresql.conf, pg_hba.conf and the like it gets; "" for none.
+func Settle(ctx context.Context, opt DrillOptions, stored source.Stored, dir, settings string, as Cluster, observe holdfast.Observer) (err error) {
 	if observe == nil {
 		observe = func(holdfast.Event) {}
 	}
@@ -140,12 +141,12 @@ func Settle(ctx context.Context, opt DrillOptions, stored source.Stored, dir, se
 	if err := checkRoom(opt.Scratch, stored); err != nil {
 		return err
 	}
-	d := &Drill{opt: opt, log: &pgclient.Tail{}, lasting: true}
+	d := &Drill{opt: opt, log: &pgclient.Tail{}, lasting: &as}
 	defer func() { err = errors.Join(err, d.shutdown()) }()
 	if err := d.start(ctx, r, observe); err != nil {
 		return err
 	}
-	d.Place.drill = false
+	d.Place.drill, d.Place.together, d.Place.settles, d.Place.target.WithRoles = false, true, true, true
 	if err := d.Restore(ctx, stored); err != nil {
 		return err
 	}

@@ -46,8 +46,8 @@ type Drill struct {
 	log    *pgclient.Tail
 	// box is the container that all of it is in; nil: it is in the scratch folder.
 	box *box
-	// lasting: what is restored stays, so that the server must end cleanly.
-	lasting bool
+	// lasting: what is restored stays, so that the server must end cleanly; it is how the cluster is made. nil: nothing stays.
+	lasting *Cluster
 }
 
 var (
@@ -202,7 +202,7 @@ func (d *Drill) start(ctx context.Context, r record, observe holdfast.Observer) 
 	if err != nil {
 		return err
 	}
-	if d.opt.Unsandboxed {
+	if d.opt.Unsandboxed && d.lasting == nil {
 		observe(holdfast.Event{Kind: holdfast.EventWarning, Message: "the drill runs without a sandbox: the dump's code could reach this host"})
 	}
 	data, socket := filepath.Join(d.opt.Scratch, "data"), filepath.Join(d.opt.Scratch, "s")
@@ -236,19 +236,8 @@ type ground struct {
 // boot makes a cluster, starts its server and waits until it answers.
 func (d *Drill) boot(ctx context.Context, r record, g ground, observe holdfast.Observer) error {
 	observe(holdfast.Event{Kind: holdfast.EventPhase, Message: fmt.Sprintf("start a throwaway PostgreSQL %d", r.major())})
-	args := []string{"--pgdata=" + g.data, "--username=" + r.Bootstrap, "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync"}
-	if r.major() >= 18 {
-		args = append(args, "--no-data-checksums")
-	}
-	initCtx, cancel := context.WithTimeout(ctx, startTime)
-	said := &pgclient.Tail{}
-	process, err := g.programs.Start(initCtx, pgclient.Command{Path: g.initdb.Path, Args: args, Env: g.env, Stdout: said, Stderr: said})
-	if err == nil {
-		err = process.Wait()
-	}
-	cancel()
-	if err != nil {
-		return cannotTest(fmt.Errorf("initdb: %w: %s", err, lastLine(said.String())), "see what initdb said")
+	if err := d.initdb(ctx, r, g, observe); err != nil {
+		return err
 	}
 	server := pgclient.Params{"host": g.socket, "port": "5432", "user": r.Bootstrap, "dbname": "postgres", "home": g.home, "container": g.container,
 		"passfile": "/dev/null", "sslmode": "disable", "gssencmode": "disable", "connect_timeout": "60"}
@@ -258,7 +247,7 @@ func (d *Drill) boot(ctx context.Context, r record, g ground, observe holdfast.O
 			args = append(args, "-c", "shared_preload_libraries="+preload)
 		}
 		end := syscall.SIGQUIT
-		if d.lasting {
+		if d.lasting != nil {
 			end = syscall.SIGINT
 		}
 		if err := d.launch(ctx, g.programs, pgclient.Command{Path: g.postgres.Path, Args: args, Env: g.env, End: end}); err != nil {
@@ -266,7 +255,7 @@ func (d *Drill) boot(ctx context.Context, r record, g ground, observe holdfast.O
 		}
 		return d.await(ctx, g.site, server)
 	}
-	err = launch(r.Preload)
+	err := launch(r.Preload)
 	if err != nil && r.Preload != "" && ctx.Err() == nil {
 		// A library that is not here matters only if something in the backup needs it, which the restore will tell.
 		observe(holdfast.Event{Kind: holdfast.EventWarning, Message: fmt.Sprintf("the throwaway server runs without the libraries %s: %v", r.Preload, err)})
