@@ -42,7 +42,9 @@ type VolumeServer struct {
 	Unit        string   // systemd unit, with its ending; "": none
 	Compose     string   // file of Docker Compose, absolute; "": none
 	Service     string   // the service in it; set with Compose
-	Grace       time.Duration
+	// ContainerData is where the server in the container has its data.
+	ContainerData string
+	Grace         time.Duration
 }
 
 // Holder is a custodian: a person who has a key of a volume.
@@ -79,6 +81,9 @@ func (c *Config) Volume(name string) (Volume, error) {
 	return Volume{}, holdfast.WithHint(fmt.Errorf("%w: volume %q is not configured", holdfast.ErrUsage, name), "known volumes: "+strings.Join(known, ", "))
 }
 
+// defaultContainerData is that of PostgreSQL's official images, up to 17.
+const defaultContainerData = "/var/lib/postgresql/data"
+
 // Owners of the data folder where none is given: Debian's and most others' user, and the one of PostgreSQL's official images.
 const (
 	hostOwner  = "postgres"
@@ -86,7 +91,7 @@ const (
 )
 
 func newVolume(name string) Volume {
-	return Volume{Name: name, Filesystem: volume.Ext4, Mode: 0o700, Data: "pgdata", Server: VolumeServer{Grace: time.Minute}}
+	return Volume{Name: name, Filesystem: volume.Ext4, Mode: 0o700, Data: "pgdata", Server: VolumeServer{Grace: time.Minute, ContainerData: defaultContainerData}}
 }
 
 // draftVolume is a volume whose names are not yet looked up.
@@ -168,6 +173,7 @@ func (r *reader) readVolumeServer(s *section, into *VolumeServer) {
 		}
 		return nil
 	})
+	s.wholePath("container_data", &into.ContainerData)
 	s.span("grace", &into.Grace)
 	for _, both := range [][2]string{{"stop", "start"}, {"compose", "service"}} {
 		if (s.values[both[0]] == nil) != (s.values[both[1]] == nil) {
@@ -378,6 +384,9 @@ func (s *settings) volume(path string, v Volume) {
 	s.given(path+"server.unit", v.Server.Unit)
 	s.given(path+"server.compose", v.Server.Compose)
 	s.given(path+"server.service", v.Server.Service)
+	if v.Server.Compose != "" {
+		s.add(path+"server.container_data", v.Server.ContainerData)
+	}
 	s.add(path+"server.grace", formatSpan(v.Server.Grace))
 	for i, h := range v.Holders {
 		inner := element(strings.TrimSuffix(path, "."), "holders", i) + "."

@@ -50,7 +50,7 @@ const volumes = withJobs + `  pg-data:
     device: /dev/disk/by-path/pci-0000:00:1f.2-ata-1
     mount: /srv/pg-data2
     job: app
-    server: {compose: shop/compose.yaml, service: db}
+    server: {compose: shop/compose.yaml, service: db, container_data: /srv/data}
     ` + two + `
 `
 
@@ -71,7 +71,7 @@ func TestVolumes(t *testing.T) {
 			Name: "pg-data", Device: "/srv/pg-data.luks", Mount: "/srv/pg-data", Filesystem: volume.XFS, Owner: "postgres:dba", Mode: 0o750, Data: "main/17", Job: "app", Source: "db",
 			Server: config.VolumeServer{
 				Stop: []string{"systemctl", "stop", "postgresql@17-main"}, Start: []string{"/usr/bin/systemctl", "start", "postgresql@17-main"}, Health: []string{"pg_isready", "-q"},
-				User: "postgres", Unit: "postgresql@17-main.service", Grace: 2 * time.Minute,
+				User: "postgres", Unit: "postgresql@17-main.service", ContainerData: "/var/lib/postgresql/data", Grace: 2 * time.Minute,
 			},
 			Holders: []config.Holder{
 				{Name: "Anna", Contact: "+49 30 123456", Role: "operational", MFA: true, Since: date("2026-01-02")},
@@ -82,7 +82,7 @@ func TestVolumes(t *testing.T) {
 		},
 		{
 			Name: "shop_1", Device: "/dev/disk/by-path/pci-0000:00:1f.2-ata-1", Mount: "/srv/pg-data2", Filesystem: volume.Ext4, Owner: "999", Mode: 0o700, Data: "pgdata", Job: "app",
-			Server:  config.VolumeServer{Compose: "/etc/hf/shop/compose.yaml", Service: "db", Grace: time.Minute},
+			Server:  config.VolumeServer{Compose: "/etc/hf/shop/compose.yaml", Service: "db", ContainerData: "/srv/data", Grace: time.Minute},
 			Holders: []config.Holder{{Name: "Anna", Role: "operational"}, {Name: "Ben", Role: "recovery"}},
 		},
 	}
@@ -179,7 +179,7 @@ func TestVolumeMistakes(t *testing.T) {
 		{"unsealed job", "  v: {device: /v, mount: /m, job: open}\n", `f.yaml:13:35: volumes.v.job: job "open" has seal: none, and a copy of a header is never stored unsealed; name a job with recipients`},
 		{"copies on the volume itself", "  v: {device: /v, mount: /srv, job: app}\n", `f.yaml:13:37: volumes.v.job: all stores of job "app" are below /srv, so the copies of the header would be locked into what they open; name a job with another store or mirror`},
 		{"files as source", "  v: {" + good + ", source: env}\n", `f.yaml:13:48: volumes.v.source: "env" is no PostgreSQL source of job app; known: db`},
-		{"server is text", "  v: {" + good + ", server: postgresql}\n", "f.yaml:13:48: volumes.v.server: must be a section with the keys stop, start, health, user, unit, compose, service, grace"},
+		{"server is text", "  v: {" + good + ", server: postgresql}\n", "f.yaml:13:48: volumes.v.server: must be a section with the keys stop, start, health, user, unit, compose, service, container_data, grace"},
 		{"relative program", "  v: {" + good + ", server: {stop: [bin/stop], start: [x]}}\n", `f.yaml:13:56: volumes.v.server.stop[0]: "bin/stop" must be an absolute path, or a name without a slash`},
 		{"command in one text", "  v: {" + good + ", server: {stop: [x], start: [pg_ctl start]}}\n", `f.yaml:13:68: volumes.v.server.start[0]: "pg_ctl start" holds a blank; write the program and each argument as an element of its own: [systemctl, stop, app]`},
 		{"empty command", "  v: {" + good + ", server: {health: []}}\n", "f.yaml:13:57: volumes.v.server.health: needs the program at least"},

@@ -15,6 +15,7 @@ func volumesShape() *shape {
 		{name: "unit", form: formText, example: "postgresql@17-main.service", doc: "Its systemd unit, which is started after the volume is mounted, and never without it."},
 		{name: "compose", form: formPath, example: "/srv/shop/compose.yaml", doc: "The file of Docker Compose that has its service."},
 		{name: "service", form: formText, example: "db", doc: "Its service in that file."},
+		{name: "container_data", form: formPath, fallback: defaultContainerData, doc: "Where the server in the container has its data; images of PostgreSQL 18 have it elsewhere than those before."},
 		{name: "grace", form: formSpan, fallback: "60s", doc: "How long it may take to stop."},
 	}}
 	holder := &shape{name: "holder", doc: "A custodian. At least two should be named, and somebody for each key.", fields: []field{

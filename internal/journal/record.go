@@ -56,6 +56,7 @@ const (
 	VolumeUnlocked     Event = "VOLUME_UNLOCK"
 	VolumeLocked       Event = "VOLUME_LOCK"
 	VolumeVerified     Event = "VOLUME_VERIFIED"
+	VolumeGuarded      Event = "VOLUME_GUARD"
 	VolumeHeader       Event = "VOLUME_HEADER_BACKUP"
 	VolumeKeyAdded     Event = "VOLUME_KEY_ADDED"
 	VolumeKeyRotated   Event = "VOLUME_KEY_ROTATED"
@@ -75,7 +76,7 @@ func Events() []Event {
 	return []Event{
 		BackupCreated, BackupIncomplete, BackupFailed, Interrupted, Mirrored, Verified, Drilled, Restored, Decrypted, EmergencyAccess, Shown, Linked, Pruned, PruneDone, PruneBlocked, Pinned, Unpinned, Imported,
 		KeyCreated, KeyImported, KeyExported, KeyRotation, KeyChecked, Resealed, Refused, Reviewed, Rebuilt, Expired,
-		VolumeCreated, VolumeUnlocked, VolumeLocked, VolumeVerified, VolumeHeader, VolumeKeyAdded, VolumeKeyRotated, VolumeKeyRemoved, VolumeKeyChecked, VolumeReencrypted,
+		VolumeCreated, VolumeUnlocked, VolumeLocked, VolumeVerified, VolumeGuarded, VolumeHeader, VolumeKeyAdded, VolumeKeyRotated, VolumeKeyRemoved, VolumeKeyChecked, VolumeReencrypted,
 		VolumeMigrated, VolumeRolledBack, VolumeMigrationEnd, VolumeMeasured, VolumeEmergency, CustodiansChecked,
 	}
 }

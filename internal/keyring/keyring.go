@@ -229,6 +229,20 @@ func (f *File) explained(err error, byHand string) error {
 	return holdfast.WithHint(fmt.Errorf("%w: %s: %w", holdfast.ErrUsage, f.path, err), byHand)
 }
 
+// Append puts text, whole lines, behind all that the file has.
+func (f *File) Append(text string) error {
+	whole := f.now.Bytes()
+	if !bytes.HasSuffix(whole, []byte("\n")) {
+		whole = append(bytes.Clone(whole), '\n')
+	}
+	now, err := yamledit.Parse(append(bytes.Clone(whole), text...))
+	if err != nil {
+		return fmt.Errorf("%s would not be read any more: %w", f.path, err)
+	}
+	f.now = now
+	return nil
+}
+
 // Keep puts a copy of the file as it is beside it, and returns its path. It shows that the folder can be written.
 func (f *File) Keep(now time.Time) (string, error) {
 	stem := f.path + ".before-" + now.UTC().Format("20060102T150405Z")

@@ -262,3 +262,24 @@ func TestOneAtATime(t *testing.T) {
 		t.Errorf("%d keys were added, %d are there", len(done), got)
 	}
 }
+
+func TestAppend(t *testing.T) {
+	path := write(t, strings.TrimSuffix(text, "\n")) // without a line break at its end
+	f, err := keyring.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() // nothing is written by it
+	if err := f.Append("\t: {\n"); err == nil {
+		t.Error("what is no YAML was taken")
+	}
+	if err := f.Append("\nvolumes:\n  v: {}\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != text+"\nvolumes:\n  v: {}\n" {
+		t.Errorf("%v, the file is\n%s", err, got)
+	}
+}
