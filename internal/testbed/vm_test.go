@@ -25,7 +25,6 @@ func TestVM(t *testing.T) {
 		{"tests", vmTests},
 		{"files", vmFiles},
 		{"a disk", vmDisk},
-		{"a sealed volume with PostgreSQL outlives a power cut", vmSealed},
 		{"off by itself", vmOff},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, vm) })
@@ -137,83 +136,6 @@ func vmDisk(t *testing.T, vm *testbed.VM) {
 	vm.Must(t, "umount", "/mnt/disk")
 }
 
-func vmSealed(t *testing.T, vm *testbed.VM) {
-	const file, mapper, mount = "/var/sealed", "/dev/mapper/sealed", "/srv/sealed"
-	cryptsetup := func(passphrase string, args ...string) int {
-		t.Helper()
-		output, exit, err := vm.Start(testbed.VMCommand{Args: append([]string{"cryptsetup", "--batch-mode", "--key-file=-"}, args...), Stdin: []byte(passphrase)}).Wait()
-		if err != nil {
-			t.Fatalf("%v\n%s", err, output)
-		}
-		return exit
-	}
-	vm.Must(t, "truncate", "-s", "200M", file)
-	// The cheapest derivation of a key: its strength is not what is tried here.
-	if exit := cryptsetup("right", "luksFormat", "--type=luks2", "--cipher=aes-xts-plain64", "--key-size=512", "--pbkdf=argon2id",
-		"--pbkdf-memory=32", "--pbkdf-parallel=1", "--pbkdf-force-iterations=4", file); exit != 0 {
-		t.Fatalf("luksFormat: %d", exit)
-	}
-	if exit := cryptsetup("wrong", "open", file, "sealed"); exit != 2 {
-		t.Errorf("a wrong passphrase: exit status %d", exit)
-	}
-	if exit := cryptsetup("right", "open", file, "sealed"); exit != 0 {
-		t.Fatalf("open: %d\n%s", exit, vm.Console())
-	}
-	vm.Must(t, "mkfs.ext4", "-q", mapper)
-	vm.Must(t, "mkdir", mount)
-	vm.Must(t, "mount", mapper, mount)
-	vm.Must(t, "install", "-d", "-o", "postgres", "-m", "0700", mount+"/pgdata")
-	postgres := func(program string, args ...string) string {
-		t.Helper()
-		return vm.Must(t, append([]string{"runuser", "-u", "postgres", "--", "/usr/lib/postgresql/15/bin/" + program}, args...)...)
-	}
-	postgres("initdb", "--no-sync", "--auth=trust", "--pgdata="+mount+"/pgdata")
-	start := func() { postgres("pg_ctl", "start", "-w", "-t", "600", "-D", mount+"/pgdata", "-l", "/tmp/pg.log") }
-	query := func(sql string) string { return postgres("psql", "-XAtqc", sql) }
-	vm.Must(t, "sync")
-	start()
-	if got := query("SHOW data_directory"); got != mount+"/pgdata\n" {
-		t.Errorf("the data lies in %q", got)
-	}
-	query("CREATE TABLE t AS SELECT 'a row that was committed' AS c")
-
-	before := vm.Get(t, "/proc/sys/kernel/random/boot_id")
-	vm.Put(t, "/run/forgotten", nil, 0o600)
-	lost := vm.Start(testbed.VMCommand{Args: []string{"sh", "-c", "echo it runs; exec sleep 1000"}})
-	lost.Await(t, "it runs")
-	vm.Crash(t)
-	if output, exit, err := lost.Wait(); output != "it runs\n" || exit != -1 || !errors.Is(err, testbed.ErrVMOff) {
-		t.Errorf("a program ended with %q, %d, %v", output, exit, err)
-	}
-	if after := vm.Get(t, "/proc/sys/kernel/random/boot_id"); bytes.Equal(before, after) {
-		t.Error("it is still the same boot")
-	}
-	if _, exit := vm.Run(t, "test", "-e", "/run/forgotten"); exit != 1 {
-		t.Error("the memory was kept")
-	}
-	if _, exit := vm.Run(t, "test", "-e", mapper); exit != 1 {
-		t.Error("the volume is still open")
-	}
-	if output, exit := vm.Run(t, "grep", "-c", "a row that was committed", file); exit != 1 {
-		t.Errorf("the row can be read in the locked volume: %q", output)
-	}
-	if exit := cryptsetup("right", "open", file, "sealed"); exit != 0 {
-		t.Fatalf("open: %d\n%s", exit, vm.Console())
-	}
-	vm.Must(t, "mount", mapper, mount)
-	start()
-	if got := query("SELECT c FROM t"); got != "a row that was committed\n" {
-		t.Errorf("after the power cut: %q", got)
-	}
-	if !bytes.Contains(vm.Get(t, "/tmp/pg.log"), []byte("not properly shut down")) {
-		t.Error("the server knows of no power cut")
-	}
-	postgres("pg_ctl", "stop", "-m", "fast", "-D", mount+"/pgdata")
-	vm.Must(t, "grep", "-q", "a row that was committed", "-r", mount)
-	vm.Must(t, "umount", mount)
-	vm.Must(t, "cryptsetup", "close", "sealed")
-}
-
 func vmOff(t *testing.T, vm *testbed.VM) {
 	p := vm.Start(testbed.VMCommand{Args: []string{"sh", "-c", "echo now; echo b >/proc/sysrq-trigger; sleep 1000"}})
 	if _, exit, err := p.Wait(); exit != -1 || !errors.Is(err, testbed.ErrVMOff) {
@@ -224,31 +146,4 @@ func vmOff(t *testing.T, vm *testbed.VM) {
 	}
 	vm.Crash(t)
 	vm.Must(t, "true")
-}
-
-func TestVMWithSystemd(t *testing.T) {
-	var vm *testbed.VM
-	t.Run("a machine", func(t *testing.T) {
-		vm = testbed.StartVM(t, testbed.VMOptions{Systemd: true, Disks: []int64{16 << 20}})
-		if got := vm.Booted(t); got != "running" {
-			t.Errorf("the system is %s:\n%s", got, vm.Must(t, "systemctl", "--failed"))
-		}
-		vm.Must(t, "test", "-b", "/dev/disk/by-id/virtio-disk1")
-		vm.Put(t, "/etc/systemd/system/told.service", []byte("[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'cat /proc/sys/kernel/random/boot_id >>/var/told'\n"+
-			"[Install]\nWantedBy=multi-user.target\n"), 0o644)
-		vm.Must(t, "systemctl", "enable", "--now", "told.service")
-		vm.Reboot(t)
-		vm.Booted(t)
-		told := strings.Fields(string(vm.Get(t, "/var/told")))
-		if now := strings.TrimSpace(string(vm.Get(t, "/proc/sys/kernel/random/boot_id"))); len(told) != 2 || told[0] == told[1] || told[1] != now {
-			t.Errorf("the unit ran in boots %q; this is %s", told, now)
-		}
-		vm.Must(t, "modprobe", "dm-crypt")
-	})
-	if vm == nil {
-		t.Fatal("there was no machine")
-	}
-	if _, _, err := vm.Start(testbed.VMCommand{Args: []string{"true"}}).Wait(); !errors.Is(err, testbed.ErrVMOff) {
-		t.Errorf("the machine outlives its test: %v", err)
-	}
 }
