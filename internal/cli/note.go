@@ -51,6 +51,13 @@ func (a *app) openJournal(cfg *config.Config) (*journal.Journal, error) {
 
 // note records that something was done, and how it ended. What cannot be recorded is told, and undoes nothing.
 func (a *app) note(cfg *config.Config, event journal.Event, cause error, fill func(*journal.Record)) {
+	if err := a.record(cfg, event, cause, fill); err != nil {
+		a.printer.warn("there is no record of this in the journal: " + holdfast.Sentence(err))
+	}
+}
+
+// record is note for whoever can do something about it: nil, it is durable.
+func (a *app) record(cfg *config.Config, event journal.Event, cause error, fill func(*journal.Record)) error {
 	r := journal.Record{Event: event, Result: resultOf(cause), Who: journal.Who{User: a.user(), Address: journal.Origin(a.lookup)}}
 	if fill != nil {
 		fill(&r)
@@ -62,13 +69,11 @@ func (a *app) note(cfg *config.Config, event journal.Event, cause error, fill fu
 		defer cancel()
 		_, err = j.Append(ctx, r)
 	}
-	var warning *journal.Warning
-	switch {
-	case errors.As(err, &warning):
+	if warning := (*journal.Warning)(nil); errors.As(err, &warning) {
 		a.printer.warn("recorded, but " + holdfast.Sentence(warning))
-	case err != nil:
-		a.printer.warn("there is no record of this in the journal: " + holdfast.Sentence(err))
+		return nil
 	}
+	return err
 }
 
 // recordedCommands are the commands that are one record each. `show` is one when it opens something. Backups, mirrors, prunes and pins record by themselves what they do.

@@ -12,12 +12,11 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"holdfast"
 	"holdfast/internal/config"
-	"holdfast/internal/durable"
 	"holdfast/internal/journal"
+	"holdfast/internal/keyring"
 	"holdfast/internal/volume"
 )
 
@@ -96,7 +95,7 @@ func (a *app) volumeCreate(ctx context.Context, device string, f createFlags) (e
 		return err
 	}
 	host := a.volumeHost()
-	checks, err := host.Preflight(ctx, d.volume, size)
+	checks, err := host.Preflight(ctx, d.volume, size, volume.Name(f.confirm))
 	if err != nil {
 		return err
 	}
@@ -139,11 +138,12 @@ func (a *app) volumeCreate(ctx context.Context, device string, f createFlags) (e
 		a.carryVolume(ctx, cfg, d)
 	}()
 	a.printer.say(creation.KDF.String() + ": the machine that opens the volume needs as much")
+	// Before it is made: whatever comes then, a volume whose passphrases nobody has seen is lost.
+	a.showPassphrases(d.config.Name, made)
 	header, err := host.Create(ctx, creation)
 	if err != nil {
 		return err
 	}
-	a.showPassphrases(d.config.Name, made)
 	if a.flags.json {
 		a.printEvent("volume", map[string]any{"volume": d.config.Name, "device": d.volume.Device, "mount": d.volume.Mount, "data": d.volume.DataPath(), "uuid": header.UUID, "cipher": header.Cipher, "bits": header.KeyBits, "slots": len(header.Slots)})
 	}
@@ -167,24 +167,16 @@ func (a *app) diskToMake(cfg *config.Config, device string, f createFlags) (d di
 			return d, enter, err
 		}
 	}
-	if _, err := cfg.Volume(string(name)); err != nil {
+	if configured, err := cfg.Volume(string(name)); err != nil {
 		section, err := f.section(name, device, cfg)
 		if err != nil {
 			return d, enter, err
 		}
-		described, text, err := a.withVolume(cfg, name, section)
-		if err != nil {
+		if cfg, err = a.withVolume(cfg, name, section); err != nil {
 			return d, enter, err
 		}
-		cfg = described
-		enter = func() error {
-			if err := replaceFile(cfg.File, text); err != nil {
-				return holdfast.WithHint(fmt.Errorf("enter volume %s in %s: %w", name, cfg.File, err), byHand(section))
-			}
-			a.printer.say("entered volume " + string(name) + " in " + cfg.File)
-			return nil
-		}
-	} else if described := f.described(); len(described) > 0 {
+		enter = func() error { return a.enterVolume(cfg.File, name, section) }
+	} else if described := f.contradicts(configured); len(described) > 0 {
 		return d, enter, holdfast.WithHint(fmt.Errorf("%w: the configuration has volume %s, and %s would contradict it", holdfast.ErrUsage, name, strings.Join(described, ", ")), "leave them out, or change the configuration")
 	}
 	d, err = a.disk(cfg, string(name))
@@ -194,13 +186,15 @@ func (a *app) diskToMake(cfg *config.Config, device string, f createFlags) (d di
 	return d, enter, err
 }
 
-// described are the flags given that describe a volume.
-func (f createFlags) described() []string {
+// contradicts are the flags that say something else than the configuration. What they say too is no contradiction: the same call makes anew what was
+// interrupted, and the first one has entered the volume.
+func (f createFlags) contradicts(c config.Volume) []string {
 	var given []string
-	for _, flag := range []struct{ name, value string }{
-		{"--mount", f.mount}, {"--filesystem", f.filesystem}, {"--owner", f.owner}, {"--mode", f.mode}, {"--data", f.data}, {"--job", f.job},
+	for _, flag := range []struct{ name, value, configured string }{
+		{"--mount", f.mount, c.Mount}, {"--filesystem", f.filesystem, c.Filesystem}, {"--owner", f.owner, c.Owner}, {"--mode", f.mode, fmt.Sprintf("%04o", c.Mode)},
+		{"--data", f.data, c.Data}, {"--job", f.job, string(c.Job)},
 	} {
-		if flag.value != "" {
+		if flag.value != "" && flag.value != flag.configured {
 			given = append(given, flag.name)
 		}
 	}
@@ -231,40 +225,40 @@ func byHand(section string) string {
 	return "enter this in the configuration, below volumes:\n" + section
 }
 
-// withVolume is the configuration with a section more, behind all that it has, and its text. A file that has volumes already is changed by its owner.
-func (a *app) withVolume(cfg *config.Config, name volume.Name, section string) (*config.Config, []byte, error) {
+// withVolume is the configuration with a section more, behind all that it has. A file that has volumes already is changed by its owner.
+func (a *app) withVolume(cfg *config.Config, name volume.Name, section string) (*config.Config, error) {
 	if cfg.File == "" {
-		return nil, nil, holdfast.WithHint(fmt.Errorf("%w: there is no configuration file to enter volume %s in", holdfast.ErrUsage, name), "write one with `holdfast init`, then "+byHand(section))
+		return nil, holdfast.WithHint(fmt.Errorf("%w: there is no configuration file to enter volume %s in", holdfast.ErrUsage, name), "write one with `holdfast init`, then "+byHand(section))
 	}
 	if len(cfg.Volumes) > 0 {
-		return nil, nil, holdfast.WithHint(fmt.Errorf("%w: the configuration has other volumes, and not %s", holdfast.ErrUsage, name), byHand(section))
+		return nil, holdfast.WithHint(fmt.Errorf("%w: the configuration has other volumes, and not %s", holdfast.ErrUsage, name), byHand(section))
 	}
-	text := string(cfg.Content())
-	if !strings.HasSuffix(text, "\n") {
-		text += "\n"
-	}
-	text += "\nvolumes:\n" + section
-	with, err := config.Parse(cfg.File, []byte(text), a.lookup, a.Now())
+	with, err := config.Parse(cfg.File, append(cfg.Content(), "\n\nvolumes:\n"+section...), a.lookup, a.Now())
 	if err != nil {
-		return nil, nil, holdfast.WithHint(err, byHand(section))
+		return nil, holdfast.WithHint(err, byHand(section))
 	}
-	return with, []byte(text), nil
+	return with, nil
 }
 
-// replaceFile writes a file anew, with the owner and the mode that it has.
-func replaceFile(path string, data []byte) error {
-	path, err := filepath.EvalSymlinks(path)
+// enterVolume adds the section to the file, as it is by now.
+func (a *app) enterVolume(path string, name volume.Name, section string) (err error) {
+	file, err := keyring.Open(path)
 	if err != nil {
 		return err
 	}
-	var was unix.Stat_t
-	if err := unix.Stat(path, &was); err != nil {
-		return err
+	defer func() { err = joinClose(err, file.Close()) }()
+	err = file.Append("\nvolumes:\n" + section)
+	if err == nil {
+		_, err = config.Parse(path, file.Text(), a.lookup, a.Now())
 	}
-	if err := durable.WriteFile(path, data, fs.FileMode(was.Mode&0o777)); err != nil {
-		return err
+	if err == nil {
+		err = file.Commit()
 	}
-	return os.Chown(path, int(was.Uid), int(was.Gid))
+	if err != nil {
+		return holdfast.WithHint(fmt.Errorf("enter volume %s in %s: %w", name, path, err), byHand(section))
+	}
+	a.printer.say("entered volume " + string(name) + " in " + path)
+	return nil
 }
 
 // parseBytes reads a size as people write it: 50G, 512M, 2TB; units are of 1,024.

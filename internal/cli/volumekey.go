@@ -14,6 +14,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/config"
+	"holdfast/internal/health"
 	"holdfast/internal/journal"
 	"holdfast/internal/volume"
 )
@@ -57,9 +58,6 @@ func (a *app) volumeKeyListCommand() *cobra.Command {
 	}
 }
 
-// keyAge is after how long a key is to be replaced.
-const keyAge = 365 * 24 * time.Hour
-
 func (a *app) volumeKeyList(ctx context.Context, cfg *config.Config, d disk) error {
 	header, err := a.volumeHost().Header(ctx, d.volume.Device)
 	if err != nil {
@@ -82,8 +80,8 @@ func (a *app) volumeKeyList(ctx context.Context, cfg *config.Config, d disk) err
 		}
 		due, last := "-", agoAt(a.Now())(checked[s.Role])
 		if !s.Created.IsZero() {
-			due = dayOf(s.Created.Add(keyAge))
-			if a.Now().After(s.Created.Add(keyAge)) {
+			due = dayOf(s.Created.Add(health.KeyAge))
+			if a.Now().After(s.Created.Add(health.KeyAge)) {
 				due = "OVERDUE since " + due
 			}
 		}
@@ -161,10 +159,7 @@ func (a *app) volumeKeyCheckCommand() *cobra.Command {
 }
 
 func (a *app) checkKey(ctx context.Context, cfg *config.Config, d disk, role volume.Role, file string) error {
-	if file == "" && !a.interactive() {
-		return holdfast.WithHint(fmt.Errorf("%w: the %s passphrase of volume %s is not given", holdfast.ErrUsage, role, d.config.Name), fmt.Sprintf("give --%s-file FILE, or run it at a terminal", role))
-	}
-	secret, err := a.readKey(ctx, keyFlags{file: file, fd: -1}, string(role)+" passphrase of volume "+d.config.Name)
+	secret, err := a.givenKey(ctx, d, file, "--"+string(role)+"-file", string(role)+" passphrase of volume ")
 	if err != nil {
 		return err
 	}
@@ -258,11 +253,6 @@ func (a *app) volumeKeyRotate(ctx context.Context, cfg *config.Config, d disk, r
 	if err := a.maySealHeader(cfg, d); err != nil {
 		return err
 	}
-	lock, err := a.holdVolume(cfg, d)
-	if err != nil {
-		return err
-	}
-	defer func() { err = joinClose(err, lock.Release()) }()
 	r := volume.Rotation{Role: role}
 	made := map[volume.Role]holdfast.Secret{}
 	fresh, isMade, err := a.newKey(ctx, cfg, f.fresh, "--new-file", role)
@@ -280,6 +270,11 @@ func (a *app) volumeKeyRotate(ctx context.Context, cfg *config.Config, d disk, r
 	if r.Other, err = a.givenKey(ctx, d, f.other, "--other-file", "passphrase of the other role, of volume "); err != nil {
 		return err
 	}
+	lock, err := a.holdVolume(cfg, d)
+	if err != nil {
+		return err
+	}
+	defer func() { err = joinClose(err, lock.Release()) }()
 	// Before it is in force: a passphrase that nobody has seen would be the end of a key.
 	a.showPassphrases(d.config.Name, made)
 	a.printer.say("rotate the " + string(role) + " key")
@@ -374,11 +369,6 @@ func (a *app) volumeKeyAddCommand() *cobra.Command {
 			if err := a.maySealHeader(cfg, d); err != nil {
 				return err
 			}
-			lock, err := a.holdVolume(cfg, d)
-			if err != nil {
-				return err
-			}
-			defer func() { err = joinClose(err, lock.Release()) }()
 			ctx := cmd.Context()
 			secret, made, err := a.newKey(ctx, cfg, fresh, "--new-file", role)
 			if err != nil {
@@ -388,6 +378,11 @@ func (a *app) volumeKeyAddCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			lock, err := a.holdVolume(cfg, d)
+			if err != nil {
+				return err
+			}
+			defer func() { err = joinClose(err, lock.Release()) }()
 			if made {
 				a.showPassphrases(d.config.Name, map[volume.Role]holdfast.Secret{role: secret})
 			}
@@ -426,15 +421,15 @@ func (a *app) volumeKeyRemoveCommand() *cobra.Command {
 			if err := a.maySealHeader(cfg, d); err != nil {
 				return err
 			}
+			open, err := a.givenKey(cmd.Context(), d, with, "--with-file", "passphrase of a key that stays, of volume ")
+			if err != nil {
+				return err
+			}
 			lock, err := a.holdVolume(cfg, d)
 			if err != nil {
 				return err
 			}
 			defer func() { err = joinClose(err, lock.Release()) }()
-			open, err := a.givenKey(cmd.Context(), d, with, "--with-file", "passphrase of a key that stays, of volume ")
-			if err != nil {
-				return err
-			}
 			err = a.volumeHost().RemoveKey(cmd.Context(), d.volume.Device, slot, open)
 			a.noteVolume(cfg, d.config.Name, journal.VolumeKeyRemoved, err, "slot "+strconv.Itoa(slot), func(r *journal.Record) { r.Reason = reason })
 			if err != nil {
@@ -472,16 +467,16 @@ func (a *app) volumeReencryptCommand() *cobra.Command {
 			if err := a.maySealHeader(cfg, d); err != nil {
 				return err
 			}
-			lock, err := a.holdVolume(cfg, d)
-			if err != nil {
-				return err
-			}
-			defer func() { err = joinClose(err, lock.Release()) }()
 			ctx := cmd.Context()
 			keys, err := a.bothKeys(ctx, d, operational, recovery)
 			if err != nil {
 				return err
 			}
+			lock, err := a.holdVolume(cfg, d)
+			if err != nil {
+				return err
+			}
+			defer func() { err = joinClose(err, lock.Release()) }()
 			err = a.volumeHost().Reencrypt(ctx, d.volume, keys, func(done, total int64) {
 				a.printer.observe(holdfast.Event{Kind: holdfast.EventProgress, Item: d.config.Name, Bytes: done, Total: total})
 			})

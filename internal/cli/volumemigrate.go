@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,19 +15,19 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/hook"
 	"holdfast/internal/migration"
+	"holdfast/internal/report"
 )
 
 // migrateFlags are those of moving a data directory.
 type migrateFlags struct {
 	storeFlags
-	from, to, inside      string
+	from, to              string
 	dryRun, plan          bool
 	operational, recovery string
 	reason, confirm       string
 }
 
 func (f *migrateFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.inside, "container-data", "/var/lib/postgresql/data", "`FOLDER` in the container where the server has its data, for a server of compose")
 	f.addIdentity(cmd)
 }
 
@@ -178,7 +179,7 @@ func (a *app) migrateStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			f := migrateFlags{inside: "/var/lib/postgresql/data"}
+			f := migrateFlags{}
 			from, err := a.movedFrom(cmd.Context(), cfg, d, "")
 			if err != nil {
 				return err
@@ -300,9 +301,13 @@ func (a *app) migrateWatch(ctx context.Context, m migration.Migration, name stri
 	w := migration.Watching{For: span}
 	if d, err := a.disk(a.cfg, name); err == nil && d.config.Server.Unit != "" {
 		w.Logs = func(ctx context.Context, since time.Time) ([]string, error) {
-			return hook.Command{Args: []string{"journalctl", "--unit", d.config.Server.Unit, "--since", since.Format("2006-01-02 15:04:05"), "--priority", "warning", "--output", "cat", "--no-pager", "--quiet"}}.Run(ctx, hook.NewMask(a.cfg.KnownSecrets(ctx)))
+			lines, err := hook.Command{Args: []string{"journalctl", "--unit", d.config.Server.Unit, "--since", since.Format("2006-01-02 15:04:05"), "--output", "cat", "--no-pager", "--quiet"}}.Run(ctx, hook.NewMask(a.cfg.KnownSecrets(ctx)))
+			return slices.DeleteFunc(lines, func(line string) bool { return !severe(line) }), err
 		}
+	} else {
+		a.printer.warn("the server's log is not read: the volume's server has no unit of systemd in the configuration; look at it yourself")
 	}
+	began := a.Now()
 	findings, err := m.Watch(ctx, w)
 	for _, finding := range findings {
 		if a.flags.json {
@@ -313,11 +318,17 @@ func (a *app) migrateWatch(ctx context.Context, m migration.Migration, name stri
 	if err == nil && len(findings) > 0 {
 		err = fmt.Errorf("%w: %d things were found", holdfast.ErrDifference, len(findings))
 	}
+	watched := a.Now().Sub(began)
 	if err == nil {
-		a.result("nothing was found in %s", span)
+		a.result("nothing was found in %s", report.Span(watched))
 	}
-	if errors.Is(err, context.Canceled) {
-		return holdfast.ErrInterrupted
+	if ctx.Err() != nil {
+		err = errors.Join(err, holdfast.WithHint(fmt.Errorf("%w: it was watched for %s, of %s", holdfast.ErrInterrupted, report.Span(watched), report.Span(span)), "run it again"))
 	}
 	return err
+}
+
+// severe reports whether a line of PostgreSQL's log is one that a person should see. systemd gives all of them one priority.
+func severe(line string) bool {
+	return slices.ContainsFunc([]string{"ERROR:", "FATAL:", "PANIC:", "WARNING:"}, func(word string) bool { return strings.Contains(line, word) })
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,7 @@ type move struct {
 	flags *migrateFlags
 
 	ready func(context.Context) error // tests: of a folder that is on no volume
+	heard holdfast.Observer           // tests: each step
 }
 
 // statePath is the file of a volume's migration.
@@ -83,11 +85,13 @@ func (a *app) bind(ctx context.Context, m move, change func(*migration.World)) (
 	}
 	to := m.disk.volume.DataPath()
 	w := migration.World{
-		Size:    func(context.Context) (int64, error) { return treeSize(m.from) },
-		Free:    func(context.Context) (int64, error) { return freeOn(m.disk.volume.Mount) },
-		Ready:   m.readiness(a),
-		Empty:   func(context.Context) (bool, error) { return emptyFolder(to) },
-		Outside: func(ctx context.Context) ([]string, error) { return a.outside(ctx, m, server.Ready) },
+		Size:      func(context.Context) (int64, error) { return treeSize(m.from) },
+		Free:      func(context.Context) (int64, error) { return freeOn(m.disk.volume.Mount) },
+		Ready:     m.readiness(a),
+		Empty:     func(context.Context) (bool, error) { return emptyFolder(to) },
+		Outside:   func(ctx context.Context) ([]string, error) { return migration.Outside(ctx, m.from) },
+		Obstacles: server.Ready,
+		CanProve:  func(ctx context.Context) error { return a.canProve(ctx, m) },
 		Copy: func(ctx context.Context, job migration.Copy) (migration.Copying, error) {
 			return a.copyPass(ctx, m, job)
 		},
@@ -104,16 +108,16 @@ func (a *app) bind(ctx context.Context, m move, change func(*migration.World)) (
 		RestoreTo: func(ctx context.Context, id holdfast.BackupID, dir string) error {
 			return a.restoreForMove(ctx, m, id, dir)
 		},
-		Record: func(_ context.Context, entry migration.Entry) error { a.noteMove(m, entry); return nil },
+		Record: func(_ context.Context, entry migration.Entry) error { return a.recordMove(m, entry) },
 		Now:    a.Now,
 	}
-	a.addServer(&w, m.cfg, m.disk, server)
+	a.addServer(&w, m, server)
 	r := &rehearsal{app: a, cfg: m.cfg, disk: m.disk, live: server}
 	w.Rehearsal = m.rehearsal(a, r)
 	change(&w)
 	return migration.New(w, migration.Options{
 		Volume: m.disk.config.Name, From: m.from, To: to, State: statePath(m.cfg, m.disk.config.Name),
-		Facts: filepath.Join(m.disk.volume.Mount, "holdfast-migration-facts.json"), Grace: m.disk.config.Server.Grace, Observe: a.printer.observe,
+		Facts: filepath.Join(m.disk.volume.Mount, "holdfast-migration-facts.json"), Grace: m.disk.config.Server.Grace, Observe: m.observer(a),
 	}), nil
 }
 
@@ -122,6 +126,19 @@ func (m move) readiness(a *app) func(context.Context) error {
 		return m.ready
 	}
 	return func(ctx context.Context) error { return a.volumeReady(ctx, m.disk) }
+}
+
+// observer shows what a migration does. What it copies has no name of its own.
+func (m move) observer(a *app) holdfast.Observer {
+	if m.heard != nil {
+		return m.heard
+	}
+	return func(e holdfast.Event) {
+		if e.Kind == holdfast.EventProgress && e.Item == "" {
+			e.Item = "copy"
+		}
+		a.printer.observe(e)
+	}
 }
 
 // serverSlack is what a command that stops a server may take beyond the time that the server has.
@@ -168,7 +185,7 @@ func (m move) switcher(from, to string) migration.Switch {
 		return migration.Link{From: from, Target: to, Volume: m.disk.config.Name}
 	}
 	return migration.Overlay{Path: m.overlayPath(), From: from, Target: to, Volume: m.disk.config.Name, Text: func(dir string) (string, error) {
-		return unit.Overlay{Volume: m.disk.config.Name, Service: server.Service, Data: dir, Target: m.flags.inside}.Text()
+		return unit.Overlay{Volume: m.disk.config.Name, Service: server.Service, Data: dir, Target: server.ContainerData}.Text()
 	}}
 }
 
@@ -244,16 +261,6 @@ func (a *app) volumeReady(ctx context.Context, d disk) error {
 		}
 	}
 	return nil
-}
-
-// outside lists what does not move with the directory, and what keeps applications from being shut out.
-func (a *app) outside(ctx context.Context, m move, ready func(context.Context) ([]string, error)) ([]string, error) {
-	found, err := migration.Outside(ctx, m.from)
-	if err != nil {
-		return nil, err
-	}
-	obstacles, err := ready(ctx)
-	return append(found, obstacles...), err
 }
 
 func treeSize(dir string) (bytes int64, err error) {
@@ -334,7 +341,7 @@ func (a *app) copyRunning(ctx context.Context, from, to string, logOnly bool) (m
 	return copying(r), err
 }
 
-// provenFor is the newest proven backup of the volume's job.
+// provenFor is the newest proven backup of the volume's source.
 func (a *app) provenFor(ctx context.Context, m move) (migration.Proof, error) {
 	keys, err := trusted(m.cfg, &m.flags.storeFlags)
 	if err != nil {
@@ -344,19 +351,44 @@ func (a *app) provenFor(ctx context.Context, m move) (migration.Proof, error) {
 	if err != nil {
 		return migration.Proof{}, err
 	}
+	name, src := m.disk.config.Job, m.disk.config.Source
+	how := "`holdfast backup " + string(name) + "`, then `holdfast drill --job " + string(name) + "` where the identity is kept"
 	for _, job := range state.Jobs {
-		if job.Name != m.disk.config.Job {
+		if job.Name != name {
 			continue
 		}
-		if p, is := job.Proven(); is {
-			return migration.Proof{Backup: p.Backup, Taken: p.Of}, nil
+		distrusted := false
+		for _, p := range slices.Backward(job.Proofs) {
+			switch {
+			case p.Verdict != holdfast.Proven || !slices.Contains(p.Holds, src):
+			case !p.Trusted:
+				distrusted = true
+			default:
+				if len(keys) == 0 {
+					a.printer.warn("who signed the proof of backup " + string(p.Backup) + " was not checked: give --allowed-signers FILE")
+				}
+				return migration.Proof{Backup: p.Backup, Taken: p.Of}, nil
+			}
+		}
+		if distrusted {
+			how = "the drill was signed by a host that is not among the allowed signers: give --allowed-signers FILE with its line"
 		}
 	}
-	return migration.Proof{}, holdfast.WithHint(fmt.Errorf("no backup of job %s was proven", m.disk.config.Job), "`holdfast backup "+string(m.disk.config.Job)+"`, then `holdfast drill --job "+string(m.disk.config.Job)+"` where the identity is kept")
+	return migration.Proof{}, holdfast.WithHint(fmt.Errorf("no backup of job %s was proven that has source %s", name, src), how)
+}
+
+// canProve sees that a backup made here could be opened here, before anything depends on it.
+func (a *app) canProve(ctx context.Context, m move) error {
+	f := m.flags.storeFlags
+	identities, err := a.identities(ctx, m.cfg, &f)
+	if err == nil && len(identities) == 0 {
+		err = holdfast.WithHint(fmt.Errorf("%w: a backup must be made and proven here, and no identity is given that opens it", holdfast.ErrUsage), "give --identity FILE, for as long as this takes")
+	}
+	return err
 }
 
 // backupForMove backs up all of the server, whatever part of it the job takes.
-func (a *app) backupForMove(ctx context.Context, m move) (holdfast.BackupID, error) {
+func (a *app) backupForMove(ctx context.Context, m move) (id holdfast.BackupID, err error) {
 	job, err := m.cfg.Job(m.disk.config.Job)
 	if err != nil {
 		return "", err
@@ -411,15 +443,16 @@ func (a *app) restoreForMove(ctx context.Context, m move, id holdfast.BackupID, 
 	return fmt.Errorf("backup %s has no source %s", id, m.disk.config.Source)
 }
 
-// noteMove records an entry of the migration.
-func (a *app) noteMove(m move, entry migration.Entry) {
+// recordMove records an entry of the migration.
+func (a *app) recordMove(m move, entry migration.Entry) error {
 	event := map[migration.EntryKind]journal.Event{migration.EntryMigrated: journal.VolumeMigrated, migration.EntryRolledBack: journal.VolumeRolledBack, migration.EntryFinished: journal.VolumeMigrationEnd, migration.EntryKept: journal.VolumeRolledBack}[entry.Kind]
 	var cause error
-	if !entry.Good && entry.Kind == migration.EntryKept {
-		cause = errors.New("stayed on the volume")
+	if !entry.Good {
+		cause = errors.New(entry.Text)
 	}
-	a.noteVolume(m.cfg, m.disk.config.Name, event, cause, entry.Text, func(r *journal.Record) {
-		r.Reason, r.Backup, r.Figures = entry.Reason, entry.Backup, map[string]float64{"seconds": entry.Took.Seconds()}
+	return a.record(m.cfg, event, cause, func(r *journal.Record) {
+		r.Volume, r.Detail, r.Reason, r.Backup = m.disk.config.Name, entry.Text, entry.Reason, entry.Backup
+		r.Figures = map[string]float64{"seconds": entry.Took.Seconds()}
 	})
 }
 

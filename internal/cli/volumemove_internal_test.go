@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -15,6 +18,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/config"
 	"holdfast/internal/migration"
 	"holdfast/internal/testbed"
 )
@@ -213,6 +217,76 @@ func TestMoveDirectoryAgain(t *testing.T) {
 	third, err := pass()
 	if err != nil || third.Copied > second.Copied/2 {
 		t.Errorf("with a ledger of its own %+v, %v; before %+v", third, err, second)
+	}
+}
+
+// TestMoveDirectoryKilled kills a process that moves as each of its steps begins. What comes of resume is a server with every row, on one of the two
+// directories, and applications let in.
+func TestMoveDirectoryKilled(t *testing.T) {
+	if home := flag.Arg(0); home != "" {
+		moveChild(t, home)
+		return
+	}
+	for _, step := range []string{
+		"copy while the server runs", "shut applications out", "take the facts of every database", "stop the server", "copy what changed, and compare both sides",
+		"compare the control data of both sides", "switch to the volume", "start the server on the volume", "ask whether the server is healthy", "take the facts again, and compare", "let applications in",
+	} {
+		t.Run(strings.ReplaceAll(step, ",", ""), func(t *testing.T) { // the folder's name comes into a YAML text
+			m := newMoving(t, 100)
+			want := m.sql("SELECT count(*), md5(string_agg(text, ',' ORDER BY id)) FROM item")
+			child := exec.Command(os.Args[0], "-test.run=^TestMoveDirectoryKilled$", m.dir)
+			said, err := child.StdoutPipe()
+			if err == nil {
+				err = child.Start()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := false
+			for lines := bufio.NewScanner(said); !began && lines.Scan(); {
+				began = lines.Text() == step
+			}
+			if err := child.Process.Kill(); err != nil || !began {
+				t.Fatalf("the step began: %v; %v", began, err)
+			}
+			if err := child.Wait(); err == nil {
+				t.Fatal("it was not killed")
+			}
+			report, err := m.bound().Resume(t.Context())
+			if err != nil && !errors.Is(err, migration.ErrRolledBack) {
+				t.Fatalf("resume: %v (hint: %s)", err, holdfast.Hint(err))
+			}
+			if report.UnderWay || report.Step != migration.Watched && report.Step != migration.RolledBack {
+				t.Errorf("it stands at %s, under way %v", report.Step, report.UnderWay)
+			}
+			if got := m.as("app", "SELECT count(*), md5(string_agg(text, ',' ORDER BY id)) FROM item"); got != want {
+				t.Errorf("an application sees %q, want %q", got, want)
+			}
+			path, err := filepath.EvalSymlinks(m.data)
+			if onVolume := path == m.move.disk.volume.DataPath(); err != nil || onVolume != (report.Step == migration.Watched) {
+				t.Errorf("the directory is %s at step %s, %v", path, report.Step, err)
+			}
+		})
+	}
+}
+
+// moveChild is the process that is killed: it moves what the test that started it has made.
+func moveChild(t *testing.T, home string) {
+	a := &app{Process: Process{Out: io.Discard, Err: os.Stderr, Now: time.Now, Environ: []string{"HOME=" + home, "HOLDFAST_STATE=" + home + "/state", "PATH=" + os.Getenv("PATH")}}}
+	a.flags.config = home + "/holdfast.yaml"
+	cfg, err := a.load(config.Flags{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &moving{t: t, desk: &desk{app: a, dir: home, cfg: cfg}}
+	d, err := a.disk(cfg, "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.move = move{cfg: cfg, disk: d, from: filepath.Join(filepath.Dir(d.volume.Mount), "main"), flags: &migrateFlags{}, ready: func(context.Context) error { return nil },
+		heard: func(e holdfast.Event) { fmt.Println(e.Message) }}
+	if _, err := m.bound().Run(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -77,7 +78,7 @@ func (a *app) volumeStatus(ctx context.Context, cfg *config.Config, d disk) erro
 // wrongState is the error of a state that a volume is not to have. A locked one is as it should be after a start.
 func wrongState(s volume.Status) error {
 	if s.State == volume.Locked || s.State == volume.Open || s.State == volume.Mounted {
-		if len(s.Header.Slots) >= 2 {
+		if len(s.Header.Slots) >= 2 || s.HeaderUnseen {
 			return nil
 		}
 		return holdfast.WithHint(fmt.Errorf("%w: volume %s has %d key(s)", holdfast.ErrDifference, s.Volume.Name, len(s.Header.Slots)), "add one: `holdfast volume key add "+string(s.Volume.Name)+"`")
@@ -93,8 +94,11 @@ func stateText(s volume.Status) string {
 }
 
 func guardText(s volume.Status) string {
-	if s.Guarded {
+	switch {
+	case s.Guarded:
 		return "the bare mount point cannot be written"
+	case s.GuardUnseen:
+		return "not seen, which takes root"
 	}
 	return "NOT guarded: holdfast volume guard " + string(s.Volume.Name)
 }
@@ -106,7 +110,7 @@ func statusJSON(s volume.Status) map[string]any {
 	}
 	return map[string]any{
 		"volume": s.Volume.Name, "state": s.State, "detail": s.Detail, "device": s.Volume.Device, "mount": s.Volume.Mount, "data": s.Volume.DataPath(), "uuid": s.Header.UUID, "cipher": s.Header.Cipher,
-		"bits": s.Header.KeyBits, "slots": slots, "size": s.Size, "used": s.Used, "free": s.Free, "guarded": s.Guarded,
+		"bits": s.Header.KeyBits, "slots": slots, "size": s.Size, "used": s.Used, "free": s.Free, "guarded": s.Guarded, "header_unseen": s.HeaderUnseen, "guard_unseen": s.GuardUnseen,
 	}
 }
 
@@ -139,11 +143,14 @@ func (a *app) volumeListCommand() *cobra.Command {
 					a.printEvent("volume", statusJSON(s))
 					continue
 				}
-				used, size := "-", "-"
+				used, size, keys := "-", "-", strconv.Itoa(len(s.Header.Slots))
+				if s.HeaderUnseen {
+					keys = "-"
+				}
 				if s.Size > 0 {
 					used, size = report.Size(s.Used), report.Size(s.Size)
 				}
-				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", c.Name, s.State, len(s.Header.Slots), used, size, quoted(c.Device), quoted(c.Mount))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Name, s.State, keys, used, size, quoted(c.Device), quoted(c.Mount))
 			}
 			return w.Flush()
 		},
@@ -165,17 +172,18 @@ func (a *app) volumeVerifyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			lock, err := a.holdVolume(cfg, d)
-			if err != nil {
-				return err
-			}
-			defer func() { err = joinClose(err, lock.Release()) }()
+			// Questions come before the lock: one that nobody answers must not keep others from unlocking.
 			keys := map[volume.Role]holdfast.Secret{}
 			if !withoutKeys {
 				if keys, err = a.bothKeys(cmd.Context(), d, operational, recovery); err != nil {
 					return err
 				}
 			}
+			lock, err := a.holdVolume(cfg, d)
+			if err != nil {
+				return err
+			}
+			defer func() { err = joinClose(err, lock.Release()) }()
 			return a.volumeVerify(cmd.Context(), cfg, d, keys, full)
 		},
 	}
@@ -194,10 +202,7 @@ func (a *app) bothKeys(ctx context.Context, d disk, operational, recovery string
 		role volume.Role
 		file string
 	}{{volume.Operational, operational}, {volume.Recovery, recovery}} {
-		if one.file == "" && !a.interactive() {
-			return nil, holdfast.WithHint(fmt.Errorf("%w: the %s passphrase of volume %s is not given", holdfast.ErrUsage, one.role, d.config.Name), fmt.Sprintf("give --%s-file FILE, or run it at a terminal", one.role))
-		}
-		secret, err := a.readKey(ctx, keyFlags{file: one.file, fd: -1}, string(one.role)+" passphrase of volume "+d.config.Name)
+		secret, err := a.givenKey(ctx, d, one.file, "--"+string(one.role)+"-file", string(one.role)+" passphrase of volume ")
 		if err != nil {
 			return nil, err
 		}

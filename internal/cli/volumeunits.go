@@ -10,7 +10,6 @@ import (
 
 func (a *app) volumeUnitsCommand() *cobra.Command {
 	var f installFlags
-	var inside string
 	cmd := &cobra.Command{
 		Use: "units [NAME]", Short: "Write what unlocks a volume after a start, and keeps its server waiting: units of systemd, or a compose overlay", Args: cobra.MaximumNArgs(1),
 		Long: "Write holdfast-volume-NAME.service, which asks for the passphrase at the start of the machine and holds up nothing else, and for a server of\n" +
@@ -35,7 +34,7 @@ func (a *app) volumeUnitsCommand() *cobra.Command {
 				return err
 			}
 			if d.config.Server.Compose != "" {
-				text, err := unit.Overlay{Volume: d.config.Name, Service: d.config.Server.Service, Data: d.volume.DataPath(), Target: inside}.Text()
+				text, err := unit.Overlay{Volume: d.config.Name, Service: d.config.Server.Service, Data: d.volume.DataPath(), Target: d.config.Server.ContainerData}.Text()
 				if err != nil {
 					return err
 				}
@@ -45,7 +44,6 @@ func (a *app) volumeUnitsCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&inside, "container-data", "/var/lib/postgresql/data", "`FOLDER` in the container where the server has its data, for the overlay")
 	flags.StringVar(&f.dir, "dir", "", "write below `FOLDER` instead of /, for packages")
 	flags.BoolVar(&f.print, "print", false, "print the files, and write nothing")
 	flags.BoolVar(&f.replace, "replace", false, "overwrite files that are different")

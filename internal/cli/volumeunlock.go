@@ -94,7 +94,7 @@ func (f *emergencyFlags) detail() string {
 func (a *app) volumeUnlock(ctx context.Context, cfg *config.Config, d disk, key keyFlags, e emergencyFlags) (err error) {
 	host := a.volumeHost()
 	asking := ctx
-	if key.ask {
+	if key.ask && !e.is {
 		// Somebody may have been quicker than the unit that asks, or becomes so while it does.
 		var stop func()
 		asking, stop = untilMounted(ctx, host, d)
@@ -125,7 +125,7 @@ func (a *app) volumeUnlock(ctx context.Context, cfg *config.Config, d disk, key 
 		return err
 	}
 	defer func() { err = joinClose(err, lock.Release()) }()
-	role, err := a.unlock(ctx, host, d, pass)
+	role, err := a.unlock(ctx, host, d, pass, e.is)
 	if e.is && err == nil && role != volume.Recovery {
 		err = holdfast.WithHint(fmt.Errorf("%w: this is not the recovery passphrase", holdfast.ErrUsage), "the volume is open; without --emergency it is an unlock as any other")
 	}
@@ -136,6 +136,9 @@ func (a *app) volumeUnlock(ctx context.Context, cfg *config.Config, d disk, key 
 	}
 	if err != nil {
 		return err
+	}
+	if err := host.Guard(d.volume); err != nil {
+		a.printer.warn("the bare mount point is not guarded: " + holdfast.Sentence(err) + "; `holdfast volume guard " + d.config.Name + "`")
 	}
 	if a.flags.json {
 		a.printEvent("unlock", map[string]any{"volume": d.config.Name, "mount": d.volume.Mount, "role": role})
@@ -157,8 +160,8 @@ const mountedEvery = time.Second
 func untilMounted(ctx context.Context, host volume.Host, d disk) (asking context.Context, stop func()) {
 	asking, cancel := context.WithCancelCause(ctx)
 	mounted := func() bool {
-		s, err := host.Status(asking, d.volume)
-		return err == nil && s.State == volume.Mounted
+		is, err := host.Mounted(d.volume)
+		return err == nil && is
 	}
 	ended := make(chan struct{})
 	if mounted() {
@@ -185,23 +188,27 @@ func untilMounted(ctx context.Context, host volume.Host, d disk) (asking context
 	}
 }
 
-// unlock says which key it was; "" when none fits.
-func (a *app) unlock(ctx context.Context, host volume.Host, d disk, pass holdfast.Secret) (volume.Role, error) {
-	slot, err := host.Open(ctx, d.volume.Device, pass)
-	if err != nil {
+// unlock says which key it was; "" when none fits, and when the volume was open already. prove has the passphrase looked at even then.
+func (a *app) unlock(ctx context.Context, host volume.Host, d disk, pass holdfast.Secret, prove bool) (role volume.Role, err error) {
+	slot, err := host.Unlock(ctx, d.volume, pass)
+	if err == nil && slot < 0 && prove {
+		if slot, err = host.Open(ctx, d.volume.Device, pass); err != nil {
+			return "", err
+		}
+	}
+	if slot < 0 {
 		return "", err
 	}
-	header, err := host.Header(ctx, d.volume.Device)
-	if err != nil {
-		return "", err
-	}
-	var role volume.Role
+	header, headerErr := host.Header(ctx, d.volume.Device)
 	for _, s := range header.Slots {
 		if s.Number == slot {
 			role = s.Role
 		}
 	}
-	return role, host.Unlock(ctx, d.volume, pass)
+	if err == nil {
+		err = headerErr
+	}
+	return role, err
 }
 
 func unlockDetail(role volume.Role, err error) string {
@@ -249,24 +256,27 @@ func (a *app) volumeGuardCommand() *cobra.Command {
 		Use: "guard [NAME]", Short: "Keep everybody from writing where the volume is not mounted", Args: cobra.MaximumNArgs(1),
 		Long: "Give the bare mount point to root, with mode 0000 and immutable: a server that starts while the volume is locked finds nothing that it\n" +
 			"could initialise. `create` and `unlock` see to it; --off takes it back, to remove the folder.",
-		RunE: func(_ *cobra.Command, args []string) error {
-			_, d, err := a.diskOf(args)
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			cfg, d, err := a.diskOf(args)
 			if err != nil {
 				return err
 			}
-			host := a.volumeHost()
-			if off {
-				if err := host.Unguard(d.volume); err != nil {
-					return err
-				}
-				a.result("the mount point %s is not guarded any more", d.volume.Mount)
-				return nil
-			}
-			if err := host.Guard(d.volume); err != nil {
+			lock, err := a.holdVolume(cfg, d)
+			if err != nil {
 				return err
 			}
-			a.result("the mount point %s is guarded", d.volume.Mount)
-			return nil
+			defer func() { err = joinClose(err, lock.Release()) }()
+			do, detail, said := volume.Host.Guard, "on", "the mount point %s is guarded"
+			if off {
+				do, detail, said = volume.Host.Unguard, "off", "the mount point %s is not guarded any more"
+			}
+			err = do(a.volumeHost(), d.volume)
+			a.noteVolume(cfg, d.config.Name, journal.VolumeGuarded, err, detail, nil)
+			a.carryVolume(cmd.Context(), cfg, d)
+			if err == nil {
+				a.result(said, d.volume.Mount)
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&off, "off", false, "take the guard back")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -50,18 +52,30 @@ func (a *app) probeOf(ctx context.Context, cfg *config.Config, d disk) (time.Dur
 	return server.Probe(ctx)
 }
 
-// databases puts facts in the form in which a migration compares them: a cluster is read as a whole, and the names of its facts begin with
-// those of databases.
+// databases puts facts in the form in which a migration compares them. The names of facts of one of several databases begin with its name.
 func databases(ctx context.Context, server *postgres.Server, observe holdfast.Observer) ([]migration.Database, error) {
 	facts, err := server.Facts(ctx, observe)
 	if err != nil {
 		return nil, err
 	}
-	return []migration.Database{{Name: "all databases", Facts: facts.Facts}}, nil
+	names, err := server.Databases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := []migration.Database{{Name: "all databases together"}} // roles, and what has no database's name before it
+	for _, name := range names {
+		all = append(all, migration.Database{Name: name})
+	}
+	for _, fact := range facts.Facts {
+		at := slices.IndexFunc(names, func(name string) bool { return strings.HasPrefix(fact.Name, name+": ") })
+		all[at+1].Facts = append(all[at+1].Facts, fact)
+	}
+	return all, nil
 }
 
 // addServer fills in what a migration asks of the server.
-func (a *app) addServer(w *migration.World, cfg *config.Config, d disk, server *postgres.Server) {
+func (a *app) addServer(w *migration.World, m move, server *postgres.Server) {
+	cfg, d := m.cfg, m.disk
 	w.Checkpoint, w.CloseConnections, w.OpenConnections = server.Checkpoint, server.CloseConnections, server.OpenConnections
 	w.Facts = func(ctx context.Context) ([]migration.Database, error) {
 		return databases(ctx, server, a.printer.observe)
@@ -81,20 +95,33 @@ func (a *app) addServer(w *migration.World, cfg *config.Config, d disk, server *
 		if err := a.runServer(ctx, cfg, d, a.startCommand(d)); err != nil {
 			return err
 		}
-		return awaitServer(ctx, server)
+		return awaitServer(ctx, server, func() (string, error) { return workedIn(ctx, m) })
 	}
 }
 
 // serverTime bounds how long a server may take until it answers: after a crash it goes through its log of writes first.
 const serverTime = 10 * time.Minute
 
-func awaitServer(ctx context.Context, server *postgres.Server) error {
+// serverDeath is for how long no process of a server may be there before it counts as dead: that of a container appears late.
+const serverDeath = time.Minute
+
+func awaitServer(ctx context.Context, server *postgres.Server, works func() (string, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, serverTime)
 	defer cancel()
-	for {
+	for seen := time.Now(); ; {
 		err := server.Health(ctx)
 		if err == nil {
 			return nil
+		}
+		dir, workErr := works()
+		if workErr != nil {
+			return workErr
+		}
+		if dir != "" {
+			seen = time.Now()
+		}
+		if time.Since(seen) > serverDeath {
+			return fmt.Errorf("the server was started, and no process of it is there: %w", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -104,15 +131,23 @@ func awaitServer(ctx context.Context, server *postgres.Server) error {
 	}
 }
 
-// settle restores the volume's server from a backup into a data directory of its own.
+// settle restores the volume's server, which runs, from a backup into a data directory of its own.
 func (a *app) settle(ctx context.Context, cfg *config.Config, d disk, stored source.Stored, dir string) (err error) {
+	server, err := a.serverOf(ctx, cfg, d)
+	if err != nil {
+		return err
+	}
+	as, err := server.Cluster(ctx)
+	if err != nil {
+		return err
+	}
 	scratch, err := os.MkdirTemp(filepath.Dir(dir), ".holdfast-")
 	if err != nil {
 		return fmt.Errorf("make a folder beside the old directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	return postgres.Settle(ctx, postgres.DrillOptions{Scratch: scratch, UID: d.volume.UID, GID: d.volume.GID, BinDirs: cfg.DrillFor(d.config.Job).BinDirs, Path: a.env("PATH")},
-		stored, dir, d.volume.DataPath(), a.printer.observe)
+		stored, dir, d.volume.DataPath(), as, a.printer.observe)
 }
 
 // rehearsal is the throwaway server of a dry run.
