@@ -141,6 +141,7 @@ func TestVolume(t *testing.T) {
 		{"an emergency", (*guest).emergency},
 		{"another volume key, while it works", (*guest).reencrypt},
 		{"a power cut", (*guest).powerCut},
+		{"what sealing costs", (*guest).benchmark},
 	} {
 		if !t.Run(part.name, func(t *testing.T) { part.do(&guest{g.VM, t}) }) {
 			return // what follows builds on it
@@ -365,6 +366,23 @@ func (g *guest) powerCut() {
 	g.holdfast(0, []string{"is open"}, "volume", "unlock", "--passphrase-file", key("new"))
 	if got := string(g.Get(g.t, "/srv/pg/pgdata/file")); got != "precious\n" {
 		g.t.Errorf("the file is %q", got)
+	}
+}
+
+// benchmark does the work; what it comes to in an emulated machine means nothing.
+func (g *guest) benchmark() {
+	output, code := g.Run(g.t, "holdfast", "volume", "benchmark", "--size", "8M", "--span", "1s", "--scale", "1", "--rounds", "1")
+	if code != 0 && code != 4 {
+		g.t.Fatalf("exit code %d\n%s", code, output)
+	}
+	for _, text := range []string{"OVERHEAD", "write ", "pgbench ", "dump ", "I/O wait "} {
+		if !strings.Contains(output, text) {
+			g.t.Errorf("it does not tell of %q:\n%s", text, output)
+		}
+	}
+	g.holdfast(0, []string{"VOLUME_MEASURED"}, "audit", "show", "--volume", "pg-data")
+	if left := g.Must(g.t, "find", "/srv", "/run", "-maxdepth", "2", "-name", "*benchmark*"); left != "" {
+		g.t.Errorf("it left %q", left)
 	}
 }
 

@@ -479,7 +479,7 @@ func TestDrifts(t *testing.T) {
 
 // TestFilesThatChanged are told, in words that fit their number.
 func TestFilesThatChanged(t *testing.T) {
-	for changed, want := range map[int]string{0: "", 1: "1 file changed while the first copy was made; the final copy takes them.", 12: "12 files changed while the first copy was made; the final one has them as they are."} {
+	for changed, want := range map[int]string{0: "", 1: "1 file changed while the first copy was made; the final copy takes them.", 12: "12 files changed while the first copy was made; the final copy takes them."} {
 		l := newLab(t)
 		world := l.world()
 		copying := world.Copy
