@@ -12,6 +12,7 @@
 # OFFSITE       size of what is streamed to S3 and mirrored, on loopback (1GB); 0 leaves it out
 # LISTED        how many backups are listed from S3 (5000)
 # SERVICE       0 leaves out the service (bench/service.sh), which takes nine minutes
+# VOLUMES       0 leaves out volumes (bench/volume.sh), which take five
 # PEERS         0 leaves out gzip|gpg, zstd|age and the plain restore
 # WORK          folder for the server, the outputs and the store (default: one under /var/tmp, removed in the end)
 # HOLDFAST      the binary to measure (default bin/holdfast)
@@ -254,4 +255,8 @@ printf 'bin/holdfast: %s bytes, %s\n' "$(stat -c %s "$holdfast")" "$(file -b "$h
 if [[ ${SERVICE:-1} != 0 ]]; then
   printf '\n### The service\n\n'
   HOLDFAST=$holdfast bench/service.sh
+fi
+if [[ ${VOLUMES:-1} != 0 ]]; then
+  printf '\n### Volumes\n\n'
+  bench/volume.sh
 fi
