@@ -30,6 +30,7 @@ install: ## the program, its manual pages, completions and docs below PREFIX (/u
 check: ## formatting, vet, staticcheck, the laws of the tree; a minute
 	@unformatted=$$(gofmt -l .); [[ -z $$unformatted ]] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	go vet ./...
+	go vet -tags machine ./internal/volume
 	testbed/go-tools.sh
 	$(CACHE)/bin/staticcheck ./...
 	go test -count=1 -run '^TestArchitecture' .

@@ -117,10 +117,11 @@ func StaticProgram(t testing.TB, command string) string {
 	return static(t, command, "build", "-ldflags=-s -w")
 }
 
-// StaticTest builds the tests of a package of this module, such as holdfast/internal/volume, so that they run in a machine.
+// StaticTest builds the tests of a package of this module, such as holdfast/internal/volume, so that they run in a machine: those with the build
+// tag machine too, which run nowhere else.
 func StaticTest(t testing.TB, pkg string) string {
 	t.Helper()
-	return static(t, pkg, "test", "-c")
+	return static(t, pkg, "test", "-c", "-tags=machine")
 }
 
 func static(t testing.TB, pkg string, args ...string) string {

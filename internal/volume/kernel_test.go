@@ -1,3 +1,5 @@
+//go:build machine
+
 package volume_test
 
 import (
@@ -15,17 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast"
-	"holdfast/internal/testbed"
 	"holdfast/internal/volume"
 )
 
-// needsMapper skips where the kernel has no dm-crypt: these tests are for the virtual machine, which runs this package's test program.
-func needsMapper(t *testing.T) {
-	t.Helper()
-	if _, err := os.Stat("/sys/module/dm_crypt"); err != nil || os.Geteuid() != 0 {
-		t.Skip("the kernel has no dm-crypt, or this is not root")
-	}
-}
+// These tests are for the virtual machine, which runs this package's test program, built with this tag.
 
 func realHost() volume.Host { return volume.Host{Now: time.Now} }
 
@@ -59,7 +54,6 @@ func realVolume(t *testing.T, filesystem string) (volume.Volume, volume.Creation
 }
 
 func TestKernel(t *testing.T) {
-	needsMapper(t)
 	for _, filesystem := range []string{volume.Ext4, volume.XFS} {
 		t.Run(filesystem, func(t *testing.T) {
 			if _, err := exec.LookPath("mkfs." + filesystem); err != nil {
@@ -216,7 +210,6 @@ func awaitNamespace(t *testing.T, pid int) {
 // A create that was killed while it had something open or mounted: the kernel still has that, and the next create must come to the end. What is
 // killed at the other steps leaves files alone, which needs no kernel.
 func TestKernelInterrupted(t *testing.T) {
-	needsMapper(t)
 	for _, at := range []volume.Step{"make the file system ext4", "make the data folder", "try to write"} {
 		t.Run(string(at), func(t *testing.T) {
 			host := realHost()
@@ -249,22 +242,5 @@ func TestKernelInterrupted(t *testing.T) {
 				t.Errorf("mapped: %q, %v", mappings, err)
 			}
 		})
-	}
-}
-
-// The tests above run in a virtual machine that has what they need.
-func TestInMachine(t *testing.T) {
-	vm := testbed.StartVM(t, testbed.VMOptions{Files: map[string]string{"/opt/volume.test": testbed.StaticTest(t, "holdfast/internal/volume")}})
-	// Its /tmp may be memory, which has no immutable folders there.
-	vm.Must(t, "mkdir", "-p", "/var/lib/volumes")
-	program := vm.Start(testbed.VMCommand{Args: []string{"/opt/volume.test", "-test.v", "-test.run", "^TestKernel"}, Env: []string{"TMPDIR=/var/lib/volumes"}})
-	output, exit, err := program.Wait()
-	for _, test := range []string{"TestKernel/ext4", "TestKernel/xfs", "TestKernelInterrupted/make_the_data_folder"} {
-		if !strings.Contains(output, "--- PASS: "+test+" ") {
-			t.Errorf("%s did not pass", test)
-		}
-	}
-	if t.Failed() || exit != 0 || err != nil {
-		t.Errorf("exit status %d, %v:\n%s", exit, err, output)
 	}
 }
