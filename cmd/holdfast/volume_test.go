@@ -240,7 +240,7 @@ func (g *guest) rehearse() {
 // stepsOfMove are some of what a migration says before each step of it. All of them are tried on a real server, without a volume, by the tests of
 // internal/cli, and with each function failing or dying by those of internal/migration.
 func stepsOfMove() []string {
-	return []string{"copy while the server runs", "switch to the volume", "take the facts again, and compare"}
+	return []string{"copy while the server runs", "switch to the volume"}
 }
 
 // killMigrations kills the program as each step begins. What comes of resume is the server on one of the two directories with every row, and

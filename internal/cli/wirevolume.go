@@ -62,7 +62,7 @@ func databases(ctx context.Context, server *postgres.Server, observe holdfast.Ob
 	if err != nil {
 		return nil, err
 	}
-	all := []migration.Database{{Name: "all databases together"}} // roles, and what has no database's name before it
+	all := []migration.Database{{}} // the cluster as a whole: roles, and what has no database's name before it
 	for _, name := range names {
 		all = append(all, migration.Database{Name: name})
 	}
